@@ -1,0 +1,51 @@
+"""foretell: operational time series into decisions one can trust. Four verbs: forecast, detect, explain, plan."""
+
+from . import forecast, nets
+from .backtesting import backtest
+from .baseline import Drift, MovingAverage, SeasonalNaive
+from .clock import Clock
+from .errors import DataError, FileError, ForetellError, TaskError
+from .examples import example
+from .forecaster import Forecaster
+from .optim import Optimizer
+from .outcome import Forecast
+from .panel import Panel, calendar_of, from_array
+from .plotting import plot
+from .reading import check, read
+from .reporting import report
+from .scoreboard import Backtest
+from .storage import load, save
+from .task import Task
+from .train import Training
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Backtest",
+    "Clock",
+    "DataError",
+    "Drift",
+    "FileError",
+    "Forecast",
+    "Forecaster",
+    "ForetellError",
+    "MovingAverage",
+    "Optimizer",
+    "Panel",
+    "SeasonalNaive",
+    "Task",
+    "TaskError",
+    "Training",
+    "backtest",
+    "calendar_of",
+    "check",
+    "example",
+    "forecast",
+    "from_array",
+    "load",
+    "nets",
+    "plot",
+    "read",
+    "report",
+    "save",
+]

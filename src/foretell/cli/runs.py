@@ -1,0 +1,123 @@
+"""Run folders: what a command leaves behind, there whole or not at all."""
+
+import os
+import platform
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..clock import Clock
+from ..errors import FileError
+from ..files import read, write
+from ..frames import to_frame
+from ..outcome import Forecast, Part
+from ..panel import Names, Recipe
+from ..scoreboard import Backtest
+from ..storage import decode, encode
+from ..words import words
+from .flags import Output
+
+TYPED: ContextVar[tuple[str, ...]] = ContextVar("TYPED", default=())  # the words of the running command, for its metrics.json
+METRICS, MODEL, RESULTS, REPORT = "metrics.json", "model.foretell", "results.foretell", "report.html"
+VALUES: dict[str, type[Any]] = {"Clock": Clock, "Names": Names, "Recipe": Recipe, "Part": Part, "Forecast": Forecast, "Backtest": Backtest}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run folder will stand."""
+
+    path: Path
+    force: bool = False
+
+
+def place(output: Output, usual: str) -> Place:
+    """The folder asked for, or the first free one of the usual name; FileError, before any work, if it cannot be."""
+    words(output.lang)  # and the language, if there is none such
+    if output.out is None:
+        free = next(p for n in count(1) if not (p := Path(usual if n == 1 else f"{usual}-{n}")).exists())
+        return _writable(Place(free))
+    if output.out.exists() and not output.force:
+        raise FileError(f'"{output.out}" is there already: choose another --out, or replace it with --force')
+    if output.out.exists() and not _replaceable(output.out):
+        raise FileError(f'"{output.out}" is no run folder of foretell (no {METRICS} in it), so --force does not replace it: choose another --out')
+    return _writable(Place(output.out, output.force))
+
+
+def _replaceable(path: Path) -> bool:
+    return path.is_dir() and ((path / METRICS).is_file() or not any(path.iterdir()))
+
+
+def _writable(where: Place) -> Place:
+    above = next(p for p in where.path.absolute().parents if p.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise FileError(f'"{where.path}" cannot be written: "{above}" is {"not writable" if above.is_dir() else "a file"}; choose another --out')
+    return where
+
+
+@contextmanager
+def staged(where: Place) -> Iterator[Path]:
+    """A temporary folder beside the place, which takes it when all went well; otherwise nothing has changed."""
+    mark = secrets.token_hex(6)
+    new, old = (where.path.absolute().with_name(f".{where.path.name}.{mark}.{kind}") for kind in ("new", "old"))
+    try:
+        new.mkdir(parents=True)
+        yield new
+        if where.path.exists():
+            if not where.force:
+                raise FileError(f'"{where.path}" has appeared meanwhile: choose another --out, or replace it with --force')
+            where.path.rename(old)
+        new.rename(where.path)
+    except OSError as error:
+        raise FileError(f'"{where.path}" cannot be written: {error.strerror or error}') from None
+    finally:
+        if old.exists() and not where.path.exists():
+            old.rename(where.path)
+        for left in (new, old):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def write_table(folder: Path, name: str, columns: Mapping[str, np.ndarray], kind: str) -> None:
+    """One table, as csv or parquet."""
+    frame = to_frame(columns, "polars")
+    if kind == "parquet":
+        frame.write_parquet(folder / f"{name}.parquet")
+        return
+    whole = all((c.astype("datetime64[D]") == c).all() for c in columns.values() if c.dtype.kind == "M")
+    frame.write_csv(folder / f"{name}.csv", datetime_format="%Y-%m-%d" if whole else "%Y-%m-%d %H:%M:%S")
+
+
+def write_results(path: Path, forecast: Forecast | None, backtest: Backtest | None) -> None:
+    """Forecast and backtest as values, from which a report can be made again."""
+    value, tensors = encode((forecast, backtest), VALUES)
+    write(path, tensors, {"results": value})
+
+
+def read_results(path: Path) -> tuple[Forecast | None, Backtest | None]:
+    """What `write_results` wrote."""
+    header, tensors = read(path)
+    if "results" not in header:
+        raise FileError(f'"{path}" holds no results of a run')
+    found: Any = decode(header["results"], tensors, VALUES)
+    return found[0], found[1]
+
+
+def versions() -> dict[str, str]:
+    """What the run was made with."""
+    return {"python": platform.python_version()} | {name: release(name) for name in ("foretell", "torch", "numpy", "polars")}
+
+
+def release(package: str) -> str:
+    """The installed version; a checkout that is not installed has none."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

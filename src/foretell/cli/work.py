@@ -1,0 +1,162 @@
+"""Work: what a command has made, written as a run folder, shown on the screen, and read again."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import reporting
+from ..errors import FileError
+from ..examples import example
+from ..forecaster import Forecaster
+from ..outcome import Forecast
+from ..panel import Recipe
+from ..reading import Reading
+from ..scoreboard import By, Backtest
+from ..storage import load, save
+from ..task import Task
+from ..words import stamp, wall, words
+from . import runs
+from .asked import Asked, opened
+from .flags import Output
+from .screen import Screen, plain, rows
+
+DEMO = "(demo)"  # the data of ft.example(), in place of a path
+TABLES: tuple[By, ...] = ("series", "origin", "step", "target")
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """A command's results: `kept` are the models of the test as first fitted, `model` the one fitted on all data, `name` its row."""
+
+    asked: Asked
+    forecast: Forecast | None = None
+    backtest: Backtest | None = None
+    kept: Mapping[str, Forecaster] = field(default_factory=dict)
+    model: Forecaster | None = None
+    name: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def told(self) -> Forecast | None:
+        """The forecast under the name of its row, and with what was noted on reading."""
+        return replace(self.forecast, model=self.name, notes=(*self.asked.notes, *self.forecast.notes)) if self.forecast else None
+
+
+def leave(work: Work, place: runs.Place, output: Output, screen: Screen) -> None:
+    """Writes the run folder, and shows what is in it."""
+    facts = metrics(work)
+    with runs.staged(place) as folder:
+        _write(work, folder, output, facts)
+        names = sorted(file.name for file in folder.iterdir())
+    say = words(output.lang)
+    for line in filter(None, reporting.headline(work.told, work.backtest, say)):
+        screen.show(line)
+    if work.backtest:
+        screen.accuracy(work.backtest)
+    screen.remark(_better(work))
+    screen.show(f"report: {place.path / runs.REPORT}")
+    tables = {"forecast": rows(work.forecast.columns()) if work.forecast else None, "accuracy": rows(work.backtest.table_columns()) if work.backtest else None}
+    screen.document({**facts, "folder": str(place.path), "files": names, **{k: v for k, v in tables.items() if v is not None}})
+
+
+def _better(work: Work) -> str:
+    """A remark where a row that every table shows did better than the one that forecast."""
+    if not work.forecast or not work.backtest:
+        return ""
+    scores = {name: float(found["MASE" if len(work.forecast.targets) > 1 else "MAE"]) for name, found in work.backtest.scores().items()}
+    first = min(scores, key=lambda name: scores[name])
+    return f"{first} was more accurate in this test than {work.name}: to forecast with it, add --net {first}" if scores[first] < scores[work.name] else ""
+
+
+def _write(work: Work, folder: Path, output: Output, facts: Mapping[str, Any]) -> None:
+    if work.model:
+        save(work.model, folder / runs.MODEL)
+    if work.forecast:
+        runs.write_table(folder, "forecast", work.forecast.columns(), output.format)
+    if work.backtest:
+        runs.write_table(folder, "backtest", work.backtest.columns(), output.format)
+        runs.write_table(folder, "accuracy", work.backtest.table_columns(), output.format)
+        for by in TABLES:
+            if work.backtest.truth.shape[("origin", "series", "step", "target").index(by)] > 1:
+                runs.write_table(folder, f"accuracy_by_{by}", work.backtest.table_columns(by), output.format)
+    runs.write_results(folder / runs.RESULTS, work.told, work.backtest)
+    (folder / runs.METRICS).write_text(json.dumps(plain(facts), ensure_ascii=False, allow_nan=False, indent=1) + "\n", encoding="utf-8")
+    page(work, folder / runs.REPORT, output.lang, output.title)
+
+
+def page(work: Work, path: Path, lang: str, title: str | None) -> Path:
+    """The report."""
+    curves = {name: model.curves for name, model in work.kept.items() if model.curves}
+    return reporting.report(
+        path, panel=work.asked.panel, forecast=work.told, backtest=work.backtest, model=work.model, lang=lang, title=title, curves=curves or None
+    )
+
+
+def metrics(work: Work) -> dict[str, Any]:
+    """What metrics.json says: enough to know what was done, and to do it again."""
+    asked, model, test = work.asked, work.model, work.backtest
+    clock = asked.panel.clock
+    facts: dict[str, Any] = {
+        "command": " ".join(("foretell", *runs.TYPED.get())), "versions": runs.versions(), "data": asked.source,
+        "reading": asked.reading.model_dump(mode="json", exclude_unset=True), "series": len(asked.panel), "step": clock.step, "zone": clock.zone,
+        "calendar": [list(recipe) for recipe in asked.panel.calendar], "task": asked.task.model_dump(mode="json"), "model": work.name,
+    }  # fmt: skip
+    fitted = {**work.kept, **({work.name: model} if model else {})}
+    facts["nets"] = {name: {"net": type(one.net).__name__, "options": one.net.model_dump(mode="json", exclude_defaults=True), "training": one.training.model_dump(mode="json", exclude_defaults=True), **one.facts} for name, one in fitted.items()}
+    if test:
+        facts["scores"] = {name: {metric: float(value[0]) for metric, value in found.items()} for name, found in test.scores().items()}
+        facts["parts"] = [{"name": p.name, "first": stamp(wall(clock, p.first), clock), "last": stamp(wall(clock, p.last), clock), "windows": p.rows} for p in test.parts]
+    facts["seconds"] = {**{name: round(value, 3) for name, value in work.seconds.items()}, **({"test by model": test.seconds} if test else {})}
+    notes = [*asked.notes, *(note for one in (work.forecast, test, model) if one is not None for note in one.notes)]
+    return {**facts, "notes": list(dict.fromkeys(notes))}
+
+
+# ---------------------------------------------------------------- read again
+
+
+def fitted_model(path: Path) -> Forecaster:
+    """The model of a file or a run folder."""
+    file = path / runs.MODEL if path.is_dir() else path
+    found = load(file)
+    if not isinstance(found, Forecaster):
+        raise FileError(f'"{file}" holds a {type(found).__name__}, not a fitted model')
+    return found
+
+
+def as_then(model: Path, typed: Mapping[str, Any]) -> Reading:
+    """How the file of the model's run was read, with what is typed now; what is typed alone for a model outside a run folder."""
+    beside = (model if model.is_dir() else model.parent) / runs.METRICS
+    before = _facts(beside).get("reading", {}) if beside.is_file() else {}
+    return Reading.model_validate({**before, **typed})
+
+
+def again(folder: Path, data: Path | None, typed: Mapping[str, Any]) -> Work:
+    """A run as it was, from its folder and the file it was made from."""
+    if not (folder / runs.METRICS).is_file():
+        raise FileError(f'"{folder}" is no run folder: there is no {runs.METRICS} in it')
+    facts = _facts(folder / runs.METRICS)
+    forecast, test = runs.read_results(folder / runs.RESULTS)
+    how, source = Reading.model_validate({**facts["reading"], **typed}), data or Path(facts["data"])
+    if facts["data"] == DEMO:
+        panel = example()
+    elif not source.exists():
+        raise FileError(f'the file of this run, "{source}", is not there: say where it is now by --data')
+    else:
+        panel = opened(source, how)[0]
+    model = fitted_model(folder) if (folder / runs.MODEL).is_file() else None
+    panel = replace(panel, calendar=tuple(Recipe(*one) for one in facts["calendar"]))
+
+    asked = Asked(str(source), how, panel, Task.model_validate(facts["task"]))
+    return Work(asked, forecast, test, model=model, name=facts["model"])
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FileError(f'"{path}" cannot be read: {error}') from None
+    return found

@@ -1,0 +1,101 @@
+"""Feed: the windows of a source, handed to the training loop by member and number."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from .task import Batch, Source, Split, Windows, filled, windows
+
+PIECE = 1024  # windows of the stop part forecast at once
+ROOM = 2**24  # numbers that may be joined ahead: 64 MB; a larger panel is gathered cell by cell, at no cost in memory
+MOST = 20_000  # windows of the stop part that judge an epoch, at most, evenly spaced
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Every step of every series, scaled and joined once, so that a window is one run of memory. Rows of series s start at s·width."""
+
+    past: Float[Tensor, "row feature"]
+    known: Float[Tensor, "row known"]
+    target: Float[Tensor, "row target"]
+    whole: bool
+
+    @classmethod
+    def of(cls, source: Source) -> Self:
+        """Of a source that is small enough; see ROOM."""
+        count, width = source.panel.values.shape[:2]
+        row = torch.arange(width).expand(count, -1)
+        roles = source.roles
+        past, known, target = (source.read(c, torch.arange(count), row).flatten(0, 1) for c in (roles.features, roles.known, roles.target))
+        return cls(past, known, target, bool(past.isfinite().all()))
+
+    def batch(self, source: Source, series: Int[Tensor, " n"], origin: Int[Tensor, " n"]) -> Batch:
+        """What `source.batch` gives, by copies of whole windows instead of cell by cell."""
+        at = series * source.panel.values.shape[1] + origin
+        past = _runs(self.past, at - source.context + 1, source.context)
+        future = _runs(self.known, at + 1, source.horizon)
+        goal = _runs(self.target, at + 1, source.horizon)
+        observed = torch.ones_like(past, dtype=torch.bool) if self.whole else past.isfinite()
+        past, future = (past, future) if self.whole else (filled(past, observed), filled(future, future.isfinite()))
+        return Batch(past, observed, future, past.new_zeros(len(at), 0), goal.nan_to_num(0.0), goal.isfinite())
+
+
+def _runs(table: Float[Tensor, "row channel"], first: Int[Tensor, " n"], length: int) -> Float[Tensor, "n length channel"]:
+    channels = table.shape[1]
+    if not channels:
+        return table.new_zeros(len(first), length, 0)
+    runs: Tensor = table.flatten().unfold(0, length * channels, channels)[first]
+    return runs.view(len(first), length, channels)
+
+
+@dataclass(frozen=True, eq=False)
+class Feed:
+    """Member m trains on its own series' windows (`apart`), or every member on all of them, each in its own order."""
+
+    source: Source
+    train: Windows
+    stop: Windows
+    members: int
+    apart: bool
+    table: Table | None = None
+
+    @classmethod
+    def of(cls, source: Source, parts: Split, members: int, *, apart: bool) -> Self:
+        """Of a split: windows of train to learn from, of stop to judge by."""
+        train, stop = (windows(source, span, by_series=apart) for span in (parts.train, parts.stop))
+        small = source.panel.values[..., 0].numel() * (len(source.roles.features) + len(source.roles.known)) <= ROOM
+        return cls(source, train, stop, members, apart, Table.of(source) if small else None)
+
+    @property
+    def counts(self) -> Int[Tensor, " member"]:
+        """Training windows of each member."""
+        return self.train.counts if self.apart else self.train.counts.expand(self.members)
+
+    def batch(self, member_at: Int[Tensor, " row"], numbers: Int[Tensor, "row example"]) -> Batch:
+        """Training windows by number; a number of −1 is an empty slot, in which nothing is seen."""
+        return self._gather(self.train, member_at, numbers)
+
+    def stop_batches(self, member_at: Int[Tensor, " row"]) -> Iterator[Batch]:
+        """All windows of the stop part, those of each member side by side."""
+        if self.apart:
+            counts = self.stop.counts[member_at]
+            every = torch.arange(int(counts.max()) if len(counts) else 0)
+            for piece in every.split(max(1, PIECE // max(1, len(member_at)))):
+                yield self._gather(self.stop, member_at, torch.where(piece < counts[:, None], piece, -1))
+        else:
+            chosen = torch.arange(0, len(self.stop), max(1, -(-len(self.stop) // MOST)))
+            for piece in chosen.split(PIECE):
+                one = self._gather(self.stop, member_at[:1], piece[None])
+                yield Batch(*(x.expand(len(member_at), *x.shape[1:]) for x in one))
+
+    def _gather(self, of: Windows, member_at: Tensor, numbers: Tensor) -> Batch:
+        first = (of.counts.cumsum(0) - of.counts)[member_at] if self.apart else torch.zeros_like(member_at)
+        series, origin = of.at((first[:, None] + numbers.clamp(min=0)).flatten())
+        gathered = self.table.batch(self.source, series, origin) if self.table else self.source.batch(series, origin)
+        batch = Batch(*(x.unflatten(0, numbers.shape) for x in gathered))
+        full = numbers >= 0
+        return batch if full.all() else batch._replace(seen=batch.seen & full[..., None, None])

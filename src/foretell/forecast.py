@@ -1,0 +1,237 @@
+"""forecast.fit: from a panel and a task to a fitted Forecaster, every learned number from the training cut alone."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from .baseline import Drift, MovingAverage, SeasonalNaive, steps_needed, with_season
+from .errors import DataError, TaskError
+from .feed import Feed
+from .forecaster import Forecaster, Net
+from .interval import Conformal, conformal
+from .loss import LossKind
+from .loss import total as loss_total
+from .nets import Residual, Ridge, StackedLSTM, assembled
+from .noise import streams
+from .outcome import Part
+from .panel import Panel
+from .solve import solve
+from .task import Source, Split, Task, fit_scaling, roles_of, split, usable, windows
+from .train import Curves, Progress, Training, flushed, train
+
+SIMPLE = (SeasonalNaive, Drift, MovingAverage)
+CALIBRATION = 200  # origins a series, at most, whose errors set the bands
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What the data taught a net: weights by name with the member axis first, and how it went."""
+
+    weights: Mapping[str, Tensor]
+    curves: Curves | None = None
+    facts: Mapping[str, str | float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def fit(
+    panel: Panel,
+    task: Task,
+    net: Net | None = None,
+    training: Training | None = None,
+    *,
+    per_series: bool = False,
+    members: int = 1,
+    start: Forecaster | None = None,
+    watch: Callable[[Progress], None] | None = None,
+    checkpoint: str | Path | None = None,
+) -> Forecaster:
+    """A fitted model; `net` None is Ridge. `per_series` gives every series weights of its own; `members` > 1 averages that
+    many nets of different seeds; `start` goes on training from a fitted model, its scales and ridge kept, on new data.
+    `watch` is called after every epoch; `checkpoint` names a file from which a killed run goes on to the same result.
+
+    The panel is cut chronologically into train | stop | calibrate, counted back from each series' last observed target.
+    TaskError where the question does not fit the data, DataError where nothing can be learned from it.
+    """
+    began = perf_counter()
+    net, training = net or (start.net if start else Ridge()), training or (start.training if start else Training())
+    net = with_season(net, panel.clock.season) if isinstance(net, SIMPLE) else net
+    if per_series and members > 1:
+        raise TaskError(f"per_series=True and members={members}: choose one, a net for each series or an ensemble of one net")
+    panel = panel if start is None else _follows(start, panel, task, net, per_series)
+    parts = split(panel, task, stop=training.stop, calibrate=training.calibrate)
+    source = _source(panel, task, net, training, parts)
+    source = source if start is None else replace(source, scaling=start.scaling_of(panel))
+    notes = _check_length(source, parts)
+    blank = _blank(source, task, net, training, parts, per_series, members)
+    learned = _learn(blank, source, parts, start, watch, checkpoint)
+    model = replace(blank, weights=learned.weights, curves=learned.curves, notes=notes + learned.notes)
+    return replace(model, bands=_bands(model, source, parts), facts={**learned.facts, "seconds": round(perf_counter() - began, 3)})
+
+
+def _source(panel: Panel, task: Task, net: Net, training: Training, parts: Split) -> Source:
+    roles = roles_of(task, panel)
+    _check_finite(panel, roles.features)
+    context = max(task.steps_back(panel.clock), steps_needed(net) if isinstance(net, SIMPLE) else 1)
+    kind = "identity" if isinstance(net, SIMPLE) else training.scale
+    scaling = fit_scaling(panel.until(panel.start + parts.train.last), task.target, kind, pooled=training.pooled)
+    return Source(panel, roles, scaling, context, task.horizon)
+
+
+def _check_finite(panel: Panel, channels: tuple[str, ...]) -> None:
+    for name in (c for c in channels if c in panel.channels):
+        values = panel.channel(name)
+        if values.isinf().any():
+            one, row = values.isinf().nonzero()[0].tolist()
+            when = panel.clock.local(row + int(panel.start[one]))
+            raise DataError(f'channel "{name}" of series "{panel.series[one]}" is infinite at {when}: correct it, or leave it empty')
+        if values.isnan().all():
+            raise DataError(f'channel "{name}" has no observed value: leave it out of the task, or see `foretell check` for how the file was read')
+
+
+def _check_length(source: Source, parts: Split) -> tuple[str, ...]:
+    """Series too short to train on are named; if all are, that is the end."""
+    need = source.context + source.horizon
+    rows = parts.train.last + 1
+    short = (rows < need).nonzero()[:, 0].tolist()
+    if len(short) == len(rows):
+        one = int(rows.argmax())
+        whole = int((source.panel.last(*source.roles.target) - source.panel.start)[one]) + 1
+        raise TaskError(
+            f'series "{source.panel.series[one]}" has {whole} steps, {max(0, int(rows[one]))} of them before the stop and calibrate parts; '
+            f"context {source.context} + horizon {source.horizon} = {need} are needed: use a shorter context or horizon, or more data"
+        )
+    if not short:
+        return ()
+    names = ", ".join(f'"{source.panel.series[i]}"' for i in short[:3]) + (f" and {len(short) - 3} more" if len(short) > 3 else "")
+    return (f"too short to train on (less than {need} steps before the stop part): {names}",)
+
+
+def _blank(source: Source, task: Task, net: Net, training: Training, parts: Split, per_series: bool, members: int) -> Forecaster:
+    """The model before it has learned anything: never seen outside this file."""
+    panel = source.panel
+    names = panel.series if per_series else tuple(f"member {i}" for i in range(members)) if members > 1 else ("all",)
+    none = Conformal(panel.values.new_zeros(task.horizon, len(task.target), 0), panel.values.new_ones(len(panel), len(task.target)))
+    return Forecaster(
+        task=task, net=net, training=training, context=source.context, roles=source.roles, clock=panel.clock, series=panel.series,
+        own=panel.own, common=panel.common, calendar=panel.calendar, scaling=source.scaling, weights={}, members=names,
+        per_series=per_series, bands=none, parts=_told(source, parts),
+    )  # fmt: skip
+
+
+def _told(source: Source, parts: Split) -> tuple[Part, ...]:
+    """The parts with their first and last goal, in clock steps, and their windows."""
+    found = []
+    for name, span in zip(("train", "stop", "calibrate"), parts, strict=True):
+        if bool((span.last > span.first).any()):
+            first = int((source.panel.start + (span.first + 1).clamp(min=source.context)).min())
+            found.append(Part(name, first, int((source.panel.start + span.last).max()), len(windows(source, span))))
+    return tuple(found)
+
+
+def _follows(start: Forecaster, panel: Panel, task: Task, net: Net, per_series: bool) -> Panel:
+    """The new data as the model to go on from sees it; what makes going on impossible gets its sentence."""
+    if not isinstance(net, StackedLSTM):
+        raise TaskError(f"start= goes on training a net; {type(net).__name__} is solved anew in one step: fit it without start=")
+    if (start.net, start.task, start.per_series) != (net, task, per_series):
+        raise TaskError("start= needs the same task, net and per_series as the model it goes on from; give only new data and training")
+    if per_series and start.series != panel.series:
+        raise TaskError(f"start= has nets for {len(start.series)} series, this panel has {len(panel)}: they must be the same, in the same order")
+    return start.view(panel)
+
+
+def _learn(
+    model: Forecaster, source: Source, parts: Split, start: Forecaster | None, watch: Callable[[Progress], None] | None, checkpoint: str | Path | None
+) -> Learned:
+    if isinstance(model.net, SIMPLE):
+        return Learned({})
+    if isinstance(model.net, Ridge):
+        return _solved(model.net, model, source, parts)
+    module, final = _begun(model.net, model, source, parts, start)
+    feed = Feed.of(source, parts, len(model.members), apart=model.per_series)
+    trained = train(module, feed, model.training, names=model.members, levels=model.task.levels, checkpoint=checkpoint, watch=watch)
+    weights, facts = dict(trained.weights), {"device": trained.device, "best epoch": _span((trained.best_epoch + 1).double())}
+    if isinstance(module, Residual):
+        weights["alpha"] = _share(module, weights, feed, model.training.loss)
+        facts["α"] = _span(weights["alpha"])
+    return Learned(weights | final, trained.curves, facts, trained.notes)
+
+
+def _begun(net: StackedLSTM, model: Forecaster, source: Source, parts: Split, start: Forecaster | None) -> tuple[nn.Module, dict[str, Tensor]]:
+    """The net as its training begins, and the weights that replace some of it in the end.
+
+    It is trained on a ridge that has not seen the stop part, so that the stop part can judge it; the ridge it forecasts
+    with is then solved on both.
+    """
+    module = assembled(net, model.shape, streams(model.training.seed, model.members)).to(source.panel.values.dtype)
+    if start is not None:
+        module.load_state_dict(_whole(start.weights))
+        return module, {}
+    if not isinstance(module, Residual):
+        return module, {}
+    solved = solve(Ridge(), replace(model.shape, members=1), source, parts, model.task.levels, by_series=model.per_series)
+    every = {name: w.expand(len(model.members), *w.shape[1:]) for name, w in solved.weights.items()}
+    dtype = source.panel.values.dtype
+    judged = {"weight": solved.chosen.weight.to(dtype), "bias": solved.chosen.bias.to(dtype), "offset": solved.weights["offset"]}
+    module.ridge.load_state_dict({name: w.expand(len(model.members), *w.shape[1:]) for name, w in judged.items()})
+    return module, {f"ridge.{name}": w.contiguous() for name, w in every.items()}
+
+
+def _whole(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same function with α = 1: the share is taken into the head, so that training goes on from what was forecast."""
+    alpha = weights.get("alpha")
+    if alpha is None:
+        return dict(weights)
+    head = {name: w * alpha.view(-1, *[1] * (w.ndim - 1)) for name, w in weights.items() if name.startswith("net.head.")}
+    return {**weights, **head, "alpha": torch.ones_like(alpha)}
+
+
+def _share(module: Residual, weights: Mapping[str, Tensor], feed: Feed, kind: LossKind) -> Float[Tensor, " member"]:
+    """Each member's α: of 21 from 0 to 1, the one with the least point loss on the stop part; 1 if there is none."""
+    members = torch.arange(feed.members)
+    grid = torch.linspace(0, 1, 21)
+    total = torch.zeros(len(grid), feed.members, dtype=torch.float64)
+    with torch.no_grad(), flushed():
+        for batch in feed.stop_batches(members):
+            inputs = (batch.past, batch.observed, batch.future, batch.static)
+            line, whole = (functional_call(module, {**weights, "alpha": torch.full_like(weights["alpha"], a)}, inputs) for a in (0.0, 1.0))
+            for at, alpha in enumerate(grid.tolist()):
+                guess = line + alpha * (whole - line)
+                total[at] += loss_total(guess[..., :1], batch.goal, batch.seen, levels=(), kind=kind).double() * batch.seen.sum((1, 2, 3))
+    seen = total.sum(0) > 0
+    return torch.where(seen, grid[total.argmin(0)], 1.0).to(weights["alpha"].dtype)
+
+
+def _solved(net: Ridge, model: Forecaster, source: Source, parts: Split) -> Learned:
+    shape = replace(model.shape, members=1)
+    weights, chosen = solve(net, shape, source, parts, model.task.levels, by_series=model.per_series)
+    facts: dict[str, str | float] = {"λ": _span(chosen.penalty)}
+    if model.roles.past:
+        used = int(chosen.past_used.sum())
+        facts["past-only channels"] = "used" if used == len(chosen.past_used) else "not used" if not used else f"used by {used} of {len(chosen.past_used)}"
+    return Learned(weights, facts=facts)
+
+
+def _span(values: Tensor) -> str:
+    low, high = float(values.min()), float(values.max())
+    return f"{low:.3g}" if low == high else f"{low:.3g} … {high:.3g}"
+
+
+def _bands(model: Forecaster, source: Source, parts: Split) -> Conformal:
+    """From the calibrate part, which nothing else has seen; if there is none, from the stop part."""
+    span = parts.calibrate if bool((parts.calibrate.last > parts.calibrate.first).any()) else parts.stop
+    steps = int((span.last - span.first).max()) - model.task.horizon + 1
+    if steps < 1:
+        return model.bands
+    stride = -(-steps // CALIBRATION)
+    origin = span.last[:, None] - model.task.horizon - torch.arange(0, steps, stride)
+    fair = usable(source, span, torch.arange(len(origin))).gather(1, origin.clamp(min=0)) & (origin >= 0)
+    output = model.outputs(source, origin.clamp(min=0)).flatten(0, 1)
+    series = torch.arange(len(origin)).repeat_interleave(origin.shape[1])
+    truth = source.goals(series, origin.clamp(min=0).flatten())
+    return conformal(output, truth.masked_fill(~fair.flatten()[:, None, None], torch.nan), series, len(origin))

@@ -1,0 +1,228 @@
+"""Forecaster: a fitted model. Nothing of a target or past channel after the origin can reach its forecast."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor, nn
+from torch.func import functional_call
+
+from .baseline import Drift, MovingAverage, SeasonalNaive
+from .clock import Clock, utc_from_local
+from .errors import DataError, TaskError, nearest
+from .interval import Conformal, quantiles
+from .nets import Ridge, Shape, StackedLSTM, assembled
+from .outcome import Forecast, Part, band_probs
+from .panel import Panel, Recipe, as_times
+from .task import Batch, Roles, Scaling, Source, Task, fit_scaling
+from .train import Curves, Training, flushed
+
+Net = Ridge | StackedLSTM | SeasonalNaive | Drift | MovingAverage
+When = str | int | datetime | np.datetime64
+PIECE = 8192  # windows forecast at once: bounds the memory of a backtest over many series
+
+
+@dataclass(frozen=True, eq=False)
+class Forecaster:
+    """What `forecast.fit` returns and a file holds: the question, the net, and all that was learned on the training cut."""
+
+    task: Task
+    net: Net
+    training: Training
+    context: int
+    roles: Roles
+    clock: Clock
+    series: tuple[str, ...]
+    own: tuple[str, ...]
+    common: tuple[str, ...]
+    calendar: tuple[Recipe, ...]
+    scaling: Scaling
+    weights: Mapping[str, Tensor]
+    members: tuple[str, ...]
+    per_series: bool
+    bands: Conformal
+    curves: Curves | None = None
+    parts: tuple[Part, ...] = ()
+    facts: Mapping[str, str | float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> Shape:
+        """The sizes a net is built for."""
+        known, targets = len(self.roles.known), len(self.roles.target)
+        clocked = sum(c not in self.own + self.common for c in self.roles.known)
+        return Shape(len(self.members), self.context, len(self.roles.features), self.task.horizon, known, targets, len(self.task.levels), 0, clocked)
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """The net; its own initial weights are never used, `weights` take their place at every call."""
+        streams = [Generator().manual_seed(0) for _ in self.members]
+        build = assembled(self.net, self.shape, streams) if isinstance(self.net, StackedLSTM) else self.net.build(self.shape, streams)
+        return build.requires_grad_(False)
+
+    def predict(self, panel: Panel, *, origin: When | None = None, future: object | None = None, level: Sequence[float] | None = None) -> Forecast:
+        """The `horizon` steps after each series' last observed target, or after `origin` for all.
+
+        `future` is a frame of known-ahead channels (unique_id, ds, one column a channel). `level` lists the central
+        bands wanted in percent; None gives those of the task. A series with less than half its context observed
+        gets NaN and a note.
+        """
+        panel = self.view(panel if future is None else panel.extend(future))
+        last = panel.last(*self.roles.target) if origin is None else torch.full((len(panel),), step_of(panel.clock, origin))
+        probs = tuple(sorted({p for one in level for p in band_probs(one)})) if level is not None else self.task.levels
+        source = self.source(panel, int(last.min()), int(last.max()))
+        series, row = torch.arange(len(panel)), last - source.panel.start
+        notes = self._too_short(source, row)
+        self._check_future(source, row)
+        output = self.outputs(source, row[:, None])[:, 0]
+        point, bands = self.in_units(source, output, series, probs)
+        for at, _ in notes:
+            point[at], bands[at] = torch.nan, torch.nan
+        return Forecast(point, bands, probs, last, panel.clock, panel.series, self.roles.target, panel.names, tuple(n for _, n in notes))
+
+    def view(self, panel: Panel) -> Panel:
+        """The panel with the channels, calendar and clock this model was fitted on; what is missing is named."""
+        if panel.clock.step != self.clock.step:
+            raise TaskError(f"the model steps by {self.clock.step}, this data by {panel.clock.step}: read it with resample={self.clock.step!r}")
+        if self.per_series:
+            strange = [s for s in panel.series if s not in self.series]
+            if strange:
+                raise TaskError(
+                    f'series "{strange[0]}" has no net: this model has one for each of its {len(self.series)} series. '
+                    "Fit again with it, use per_series=False, or panel.pick() the known ones"
+                )
+        return replace(panel.arranged(self.own, self.common).on(self.clock), calendar=self.calendar)
+
+    def source(self, panel: Panel, first: int, last: int) -> Source:
+        """Windows of a view whose origins lie between two clock steps. Series the model has not seen are scaled by their own
+        past up to the first origin."""
+        scaling = self.scaling_of(panel, first)
+        return Source(panel.between(first - self.context + 1, last + self.task.horizon), self.roles, scaling, self.context, self.task.horizon)
+
+    def scaling_of(self, panel: Panel, origin: int | None = None) -> Scaling:
+        """The scales of a view's series; one not seen in fit takes those of its own past up to `origin`, or all of it."""
+        if panel.series == self.series:
+            return self.scaling
+        known = [self._place.get(s, -1) for s in panel.series]
+        if -1 not in known:
+            return self.scaling.rows(known)
+        return self.scaling.rows_or(known, fit_scaling(panel if origin is None else panel.until(origin), self.roles.target, self.training.scale))
+
+    def to(self, device: str | torch.device) -> Self:
+        """The same model with its weights on another device; data come and go from the CPU."""
+        return replace(self, weights={name: w.to(device) for name, w in self.weights.items()})
+
+    def outputs(self, source: Source, origin: Int[Tensor, "series cut"]) -> Float[Tensor, "series cut horizon target slot"]:
+        """Model-space forecasts from rows of the source; slot 0 the point, then the task's levels."""
+        size = max(1, PIECE // max(1, origin.shape[1]))
+        place = torch.tensor([self._place.get(s, 0) for s in source.panel.series])
+        with torch.no_grad(), flushed():
+            pieces = [self._piece(source, torch.arange(a, min(a + size, len(origin))), origin, place) for a in range(0, len(origin), size)]
+        return torch.cat(pieces)
+
+    def in_units(
+        self, source: Source, output: Float[Tensor, "n horizon target slot"], series: Int[Tensor, " n"], probs: Sequence[float], bands: Conformal | None = None
+    ) -> tuple[Float[Tensor, "n horizon target"], Float[Tensor, "n horizon target prob"]]:
+        """Point and quantiles in the user's units, not below the task's floor."""
+        at = self.spread_of(source.panel.series)
+        fitted = replace(bands or self.bands, spread=at)
+        both = torch.cat([output[..., :1], quantiles(output, fitted, series, probs)], -1)
+        real = source.unscaled(both, series)
+        real = real if self.task.floor is None else real.clamp(min=self.task.floor)
+        return real[..., 0], real[..., 1:].cummax(-1).values
+
+    def spread_of(self, series: tuple[str, ...]) -> Float[Tensor, "series target"]:
+        """Usual relative error of these series; 1 for one never seen."""
+        if series == self.series:
+            return self.bands.spread
+        one = torch.ones_like(self.bands.spread[0])
+        return torch.stack([self.bands.spread[self._place[s]] if s in self._place else one for s in series])
+
+    def summary(self) -> str:
+        """The model in a few lines."""
+        size = sum(w.numel() for w in self.weights.values())
+        words = [f"{type(self.net).__name__}: {', '.join(self.roles.target)}, {self.context} steps back, {self.task.horizon} ahead"]
+        words += [f"{len(self.series)} series, {len(self.members)} member(s), {size:,} weights, scale {self.training.scale}"]
+        words += [f"{p.name}: {self.clock.local(p.first)} … {self.clock.local(p.last)}, {p.rows:,} windows" for p in self.parts]
+        words += [f"{name}: {value}" for name, value in self.facts.items()]
+        return "\n".join([*words, *self.notes])
+
+    def __repr__(self) -> str:
+        return f"Forecaster({self.summary().splitlines()[0]})"
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.series)}
+
+    def _piece(self, source: Source, series: Tensor, origin: Tensor, place: Tensor) -> Tensor:
+        cuts = origin.shape[1]
+        batch = source.inputs(series.repeat_interleave(cuts), origin[series].reshape(-1))
+        weights = dict(self.weights)
+        if self.per_series:
+            shaped = Batch(*(x.unflatten(0, (len(series), cuts)) for x in batch))
+            weights = {name: w[place[series]] for name, w in weights.items()} if len(self.members) > 1 else weights
+        else:
+            shaped = Batch(*(x.expand(len(self.members), *x.shape) for x in batch))
+        device = next((w.device for w in weights.values()), None)
+        inputs = tuple(x.to(device) for x in (shaped.past, shaped.observed, shaped.future, shaped.static))
+        output: Tensor = functional_call(self.module, weights, inputs).to(origin.device)
+        return output if self.per_series else output.mean(0).unflatten(0, (len(series), cuts))
+
+    def _too_short(self, source: Source, row: Tensor) -> list[tuple[int, str]]:
+        columns = [source.panel.own.index(c) for c in self.roles.target]
+        found = []
+        for at, name in enumerate(source.panel.series):
+            past = source.panel.values[at, max(0, int(row[at]) + 1 - self.context) : int(row[at]) + 1, columns]
+            seen = int(past.isfinite().all(-1).sum())
+            if 2 * seen < self.context:
+                found.append((at, f'series "{name}" has {seen} of the {self.context} steps before the origin; half are needed: no forecast'))
+        if len(found) == len(row):
+            raise TaskError(found[0][1] + ("" if len(row) == 1 else f", nor for the other {len(row) - 1}"))
+        return found
+
+    def _check_future(self, source: Source, row: Tensor) -> None:
+        for channel in self.roles.known:
+            if channel not in source.panel.channels:
+                continue
+            values, steps = source.panel.channel(channel), row[:, None] + torch.arange(1, self.task.horizon + 1)
+            inside = steps.clamp(0, max(0, values.shape[1] - 1))
+            absent = ~values.gather(1, inside).isfinite() | (steps >= values.shape[1])
+            if channel in source.panel.common:
+                clock = steps + source.panel.start[:, None]
+                table = source.panel.shared[:, source.panel.common.index(channel)]
+                absent = ~table[clock.clamp(0, len(table) - 1)].isfinite() | (clock >= len(table))
+            if absent.any():
+                self._say_missing(source, channel, absent, steps)
+
+    def _say_missing(self, source: Source, channel: str, absent: Tensor, steps: Tensor) -> None:
+        panel, one = source.panel, int(absent.any(1).nonzero()[0])
+        times = panel.clock.local((steps[one][absent[one]] + panel.start[one]).numpy())
+        when = f"{times[0]}" if len(times) == 1 else f"{times[0]} … {times[-1]} ({len(times)} steps)"
+        more = int(absent.any(1).sum()) - 1
+        others = f" and {more} more series" if more else ""
+        raise TaskError(
+            f'known channel "{channel}" has no value for series "{panel.series[one]}"{others} at {when}: '
+            f"give future= a frame with the columns {panel.names.id}, {panel.names.time}, {channel}, or panel.extend() it"
+        )
+
+
+def step_of(clock: Clock, when: When) -> int:
+    """A moment in the user's words (wall time, or a clock step) as a clock step."""
+    if isinstance(when, int):
+        return when
+    try:
+        time = as_times(np.array([when], dtype=object))
+    except DataError as error:
+        raise TaskError(f"origin: {error}") from None
+    utc = utc_from_local(time, clock.zone, fold=0) if clock.zone and clock.sub_daily else time
+    return int(clock.index(utc)[0])
+
+
+def nearest_net(name: str, names: Sequence[str]) -> str:
+    """The sentence for a net that does not exist."""
+    return f'no net "{name}": {nearest(name, names)}'

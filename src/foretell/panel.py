@@ -1,0 +1,276 @@
+"""Panel: many series on one clock, the only data that crosses a public boundary. NaN = not observed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from .clock import Clock
+from .errors import DataError, TaskError, nearest
+from .frames import Native, to_columns, to_frame
+
+CYCLES = ("minute", "hour", "weekday", "day", "month", "dayofyear")
+FLAGS = ("weekend",)
+
+
+class Recipe(NamedTuple):
+    """A channel computed from the clock, past its end too. `argument` is the country of a holiday,
+    or the channel whose seasonal index is fitted on the training cut."""
+
+    kind: str
+    argument: str = ""
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        if self.kind in CYCLES:
+            return f"{self.kind}_sin", f"{self.kind}_cos"
+        return (f"{self.kind}_{self.argument}",) if self.argument else (self.kind,)
+
+
+class Names(NamedTuple):
+    """How the user's own frame calls things, so that results come back in the same words."""
+
+    id: str = "unique_id"
+    time: str = "ds"
+    native: Native = "polars"
+
+
+NAMES = Names()
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """What differs by series in `values` (rows left-aligned, row 0 at clock step `start`), what all share in `shared`
+    (row 0 at clock step 0), what the clock alone decides in `calendar`.
+
+    `channels` names the channels of `values`, then those of `shared`. `labels` are static facts, one per series.
+    """
+
+    values: Float[Tensor, "series time channel"]
+    shared: Float[Tensor, "clock shared"]
+    start: Int[Tensor, " series"]
+    clock: Clock
+    series: tuple[str, ...]
+    channels: tuple[str, ...]
+    calendar: tuple[Recipe, ...] = ()
+    labels: Mapping[str, tuple[str | float, ...]] = field(default_factory=dict)
+    names: Names = NAMES
+
+    def __post_init__(self) -> None:
+        count = self.values.shape[2] + self.shared.shape[1]
+        if len(self.channels) != count:
+            raise DataError(f"{count} channels of data but {len(self.channels)} names: {', '.join(self.channels)}")
+        if not len(self.series) == len(self.values) == len(self.start):
+            raise DataError(f"{len(self.values)} rows of data, {len(self.start)} starts, {len(self.series)} series names: these must agree")
+        for what, names in (("series", self.series), ("channel", self.every_channel)):
+            if len(set(names)) < len(names):
+                twice = next(n for n in names if names.count(n) > 1)
+                raise DataError(f'two {what}s are called "{twice}"')
+        for label, facts in self.labels.items():
+            if len(facts) != len(self.series):
+                raise DataError(f'label "{label}" has {len(facts)} values for {len(self.series)} series')
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Channels that differ by series."""
+        return self.channels[: self.values.shape[2]]
+
+    @property
+    def common(self) -> tuple[str, ...]:
+        """Channels that all series share."""
+        return self.channels[self.values.shape[2] :]
+
+    @property
+    def calendar_channels(self) -> tuple[str, ...]:
+        return tuple(name for recipe in self.calendar for name in recipe.channels)
+
+    @property
+    def every_channel(self) -> tuple[str, ...]:
+        return self.channels + self.calendar_channels
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+    def __repr__(self) -> str:
+        last = int(self.start.max()) + self.values.shape[1] - 1 if len(self) else 0
+        span = f"{self.clock.local(0)} … {self.clock.local(last)}"
+        return f"Panel({len(self)} series × {self.values.shape[1]} steps of {self.clock.step}, {span}, channels: {', '.join(self.every_channel)})"
+
+    def pick(self, *series: str) -> Self:
+        """Only these series."""
+        at = positions(series, self.series, "series")
+        labels = {k: tuple(v[i] for i in at) for k, v in self.labels.items()}
+        return replace(self, values=self.values[at], start=self.start[at], series=tuple(series), labels=labels)
+
+    def channel(self, name: str) -> Float[Tensor, "series time"]:
+        """One measured channel, laid out as `values`; a shared one is repeated for each series."""
+        at = positions([name], self.channels, "channel")[0]
+        if at < len(self.own):
+            return self.values[..., at]
+        rows = self.start[:, None] + torch.arange(self.values.shape[1])
+        inside = rows < len(self.shared)
+        return torch.where(inside, self.shared[rows.clamp(max=len(self.shared) - 1), at - len(self.own)], torch.nan)
+
+    def until(self, step: int | Int[Tensor, " series"]) -> Self:
+        """All that was observed up to and including this clock step (one for all, or one a series), and nothing after it."""
+        row = torch.as_tensor(step) - self.start
+        width = max(0, min(self.values.shape[1], int(row.max()) + 1)) if len(self) else 0
+        values = self.values[:, :width]
+        if width and int(row.min()) + 1 < width:
+            values = values.masked_fill((torch.arange(width) > row[:, None])[..., None], torch.nan)
+        return replace(self, values=values, shared=self.shared[: max(0, int(torch.as_tensor(step).max()) + 1)])
+
+    def between(self, first: int, last: int) -> Self:
+        """Only the clock steps first … last, as views; every series then starts at or before its first row in them."""
+        width = self.values.shape[1]
+        low = min(max(0, first - int(self.start.max())), width)
+        high = min(max(low, last + 1 - int(self.start.min())), width)
+        return replace(self, values=self.values[:, low:high], start=self.start + low)
+
+    def arranged(self, own: tuple[str, ...], common: tuple[str, ...]) -> Self:
+        """The same data with these channels per series and those shared, in this order."""
+        if (own, common) == (self.own, self.common):
+            return self
+        positions(own + common, self.channels, "channel")
+        values = torch.stack([self.channel(c) for c in own], -1) if own else self.values[..., :0]
+        shared = torch.stack([self._shared(c) for c in common], -1) if common else self.values.new_zeros(0, 0)
+        return replace(self, values=values, shared=shared, channels=own + common)
+
+    def _shared(self, name: str) -> Float[Tensor, " clock"]:
+        if name in self.common:
+            return self.shared[:, self.common.index(name)]
+        values = self.channel(name)
+        line = values.new_full((int(self.start.max()) + values.shape[1],), torch.nan)
+        for start, one in zip(self.start.tolist(), values, strict=True):
+            line[start : start + len(one)] = torch.where(one.isfinite(), one, line[start : start + len(one)])
+        return line
+
+    def on(self, clock: Clock) -> Self:
+        """The same data counted from another clock's step 0."""
+        if clock == self.clock:
+            return self
+        shift = int(clock.index(np.array([self.clock.start]))[0])
+        lead = self.shared.new_full((max(0, shift), self.shared.shape[1]), torch.nan)
+        shared = torch.cat([lead, self.shared[max(0, -shift) :]]) if self.common else self.shared
+        return replace(self, clock=clock, start=self.start + shift, shared=shared)
+
+    def last(self, *channels: str) -> Int[Tensor, " series"]:
+        """Clock step of each series' last row in which every one of these channels is observed; start − 1 if there is none."""
+        seen = torch.stack([self.channel(c).isfinite() for c in channels]).all(0)
+        row = torch.where(seen, torch.arange(1, seen.shape[1] + 1), 0).amax(1) if seen.shape[1] else torch.zeros(len(self), dtype=torch.long)
+        return self.start + row - 1
+
+    def with_calendar(self, *kinds: str, holidays: str | Sequence[str] = ()) -> Self:
+        """Adds channels that the clock decides: "hour", "weekday", "weekend", "day", "month", "dayofyear", and the public
+        holidays of a country or region ("MA", "DE-BY")."""
+        for kind in kinds:
+            if kind not in CYCLES + FLAGS:
+                raise TaskError(f'no calendar channel "{kind}": {nearest(kind, CYCLES + FLAGS)}, and holidays="DE" for a country\'s')
+        lands = (holidays,) if isinstance(holidays, str) else tuple(holidays)
+        new = [Recipe(k) for k in kinds] + [Recipe("holiday", land) for land in lands]
+        return replace(self, calendar=self.calendar + tuple(r for r in dict.fromkeys(new) if r not in self.calendar))
+
+    def with_seasonal_index(self, channel: str) -> Self:
+        """Adds `index_<channel>`: its usual ratio to the mean at each place in the season, fitted on the training cut by `fit`."""
+        positions([channel], self.channels, "channel")
+        recipe = Recipe("index", channel)
+        return self if recipe in self.calendar else replace(self, calendar=(*self.calendar, recipe))
+
+    def extend(self, frame: object) -> Self:
+        """Later rows, or the missing channels of rows already there: known-ahead values for the future, new observations.
+
+        The frame has the columns of the panel that are new (`unique_id` may be absent if there is one series). What is
+        already observed is kept unless the frame says otherwise.
+        """
+        columns, _ = to_columns(frame)
+        names = self.names
+        if names.time not in columns:
+            raise DataError(f'the frame to extend with has no column "{names.time}": {nearest(names.time, columns)}')
+        fresh = [c for c in columns if c in self.channels]
+        if not fresh:
+            raise DataError(f"the frame to extend with has none of the panel's channels {', '.join(self.channels)}; it has {', '.join(columns)}")
+        if names.id not in columns and len(self) > 1:
+            raise DataError(f'the frame to extend with has no column "{names.id}" that says which of the {len(self)} series a row belongs to')
+        ids = columns.get(names.id, np.full(len(columns[names.time]), self.series[0], dtype=object))
+        at = torch.tensor(positions([text_of(i) for i in ids], self.series, "series"), dtype=torch.long)
+        return self._put(at, torch.from_numpy(self.clock.index(as_times(columns[names.time]))), {c: columns[c] for c in fresh})
+
+    def _put(self, at: Tensor, step: Tensor, columns: Mapping[str, np.ndarray]) -> Self:
+        row = step - self.start[at]
+        if len(row) and int(row.min()) < 0:
+            raise DataError(f"a row at {self.clock.local(int(step.min()))} lies before the start of its series")
+        values = grown(self.values, int(row.max()) + 1, 1)
+        shared = grown(self.shared, int(step.max()) + 1 if self.common else len(self.shared), 0)
+        for name, column in columns.items():
+            new = torch.as_tensor(column.astype(np.float64)).to(values.dtype)
+            keep = new.isfinite()
+            if name in self.own:
+                values[at[keep], row[keep], self.own.index(name)] = new[keep]
+            else:
+                shared[step[keep], self.common.index(name)] = new[keep]
+        return replace(self, values=values, shared=shared)
+
+    def frame(self) -> Any:
+        """The long frame: one row a series and step, a column a channel; rows with nothing observed are left out."""
+        seen = torch.stack([self.channel(c).isfinite() for c in self.channels]).any(0)
+        series, row = seen.nonzero(as_tuple=True)
+        columns: dict[str, Any] = {self.names.id: np.array(self.series, dtype=object)[series.numpy()]}
+        columns[self.names.time] = self.clock.local((self.start[series] + row).numpy())
+        for name in self.channels:
+            columns[name] = self.channel(name)[series, row].numpy()
+        return to_frame(columns, self.names.native)
+
+
+def from_array(
+    values: Any, channels: Sequence[str] = ("y",), series: Sequence[str] | None = None, *, start: Any = "2000-01-01", step: str = "D", zone: str | None = None
+) -> Panel:
+    """A Panel from an array: [time], [series, time] or [series, time, channel]; NaN where nothing was observed.
+
+    >>> from_array([[1.0, 2.0, 3.0]], step="h")
+    Panel(1 series × 3 steps of h, 2000-01-01T00:00:00 … 2000-01-01T02:00:00, channels: y)
+    """
+    array = torch.as_tensor(values)
+    array = array if array.dtype == torch.float64 else array.to(torch.float32)
+    array = array[None, :, None] if array.ndim == 1 else array[..., None] if array.ndim == 2 else array
+    ids = tuple(series) if series is not None else tuple(f"s{i}" for i in range(len(array)))
+    blank = torch.empty(0, 0, dtype=array.dtype)
+    return Panel(array, blank, torch.zeros(len(array), dtype=torch.long), Clock(np.datetime64(start), step, zone), ids, tuple(channels))
+
+
+def calendar_of(panel: Panel) -> tuple[str, ...]:
+    """Names of the channels that the clock decides: known ahead for ever."""
+    return panel.calendar_channels
+
+
+def positions(wanted: Sequence[str], valid: Sequence[str], what: str) -> list[int]:
+    """Where each name stands; an unknown one gets its sentence."""
+    place = {name: i for i, name in enumerate(valid)}
+    for name in wanted:
+        if name not in place:
+            raise TaskError(f'no {what} "{name}": {nearest(name, valid)}')
+    return [place[name] for name in wanted]
+
+
+def text_of(value: object) -> str:
+    """A series' name as text: 7.0, read from a number column, is series "7"."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def as_times(column: np.ndarray) -> np.ndarray:
+    """A column of times, or of texts in ISO form, as datetime64[s]."""
+    try:
+        return column.astype("datetime64[s]")
+    except (ValueError, TypeError):
+        raise DataError(f'"{column[0]}" is not a time like 2024-01-31 or 2024-01-31 13:00') from None
+
+
+def grown(values: Tensor, size: int, axis: int) -> Tensor:
+    """A copy, with NaN added at the end of an axis until it has `size` rows."""
+    missing = max(0, size - values.shape[axis])
+    shape = [*values.shape]
+    shape[axis] = missing
+    return torch.cat([values, values.new_full(shape, torch.nan)], axis)

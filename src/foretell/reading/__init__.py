@@ -1,0 +1,8 @@
+"""From files and frames to a Panel: read, check what was read, derive channels."""
+
+from .checking import Check, check
+from .derive import derive
+from .options import Reading
+from .panels import read
+
+__all__ = ["Check", "Reading", "check", "derive", "read"]

@@ -1,0 +1,152 @@
+"""solve: the closed-form counterpart of train. Windows of a source go in piece by piece, the ridge's weights come out."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from math import gcd
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from .nets.layers import Shape
+from .nets.ridge import Moments, Ridge, RidgeNet, Solution, again, choose, inputs_of, moments
+from .task import CELLS, Source, Span, Split, filled, usable
+
+PIECE = 4096  # windows whose inputs are in memory at once
+MEMBERS = 2**26  # numbers in the second moments of the members solved at once: half a GB
+
+
+class Solved(NamedTuple):
+    """The weights of a RidgeNet by name, what each member chose, and its stop-part residuals' home: the solution before the refit."""
+
+    weights: dict[str, Tensor]
+    chosen: Solution
+
+
+class Members(NamedTuple):
+    """Whose windows are summed: of these series together, or each `apart` as a member of its own."""
+
+    series: Int[Tensor, " n"]
+    apart: bool
+    levels: tuple[float, ...]
+
+
+class Piece(NamedTuple):
+    """Windows by member: a row of the source each, 0 weight for an empty slot."""
+
+    series: Int[Tensor, "member example"]
+    row: Int[Tensor, "member example"]
+    weight: Float[Tensor, "member example"]
+
+
+def solve(spec: Ridge, shape: Shape, source: Source, parts: Split, levels: tuple[float, ...], *, by_series: bool = False) -> Solved:
+    """Every member's λ and inputs chosen on the stop part, then solved on train and stop together; without a stop part the
+    choice is made on the training part. By series, members are the source's series in their order."""
+    every = torch.arange(len(source.panel))
+    size = max(1, MEMBERS // (inputs_of(shape) + 1) ** 2)
+    groups = every.split(size) if by_series else [every]
+    found = [_solve(spec, replace(shape, members=len(g) if by_series else 1), source, parts, Members(g, by_series, levels)) for g in groups]
+    weights = {name: torch.cat([f.weights[name] for f in found]).to(source.panel.values.dtype) for name in found[0].weights}
+    return Solved(weights, Solution(*(torch.cat(x) for x in zip(*(f.chosen for f in found), strict=True))))
+
+
+def _solve(spec: Ridge, shape: Shape, source: Source, parts: Split, who: Members) -> Solved:
+    train, stop = (_moments(spec, shape, source, span, who) for span in (parts.train, parts.stop))
+    judged = bool((stop.weight > 0).all())
+    chosen = choose(spec, shape, train, stop if judged else train)
+    offset = _offset(shape, source, parts.stop if judged else parts.train, who, chosen)
+    final = again(train + stop, shape, chosen)
+    return Solved({"weight": final.weight, "bias": final.bias, "offset": offset}, chosen)
+
+
+def _moments(spec: Ridge, shape: Shape, source: Source, span: Span, who: Members) -> Moments:
+    size, outputs = inputs_of(shape) + 1, shape.horizon * shape.targets
+    zeros = [torch.zeros(shape.members, *s, dtype=torch.float64) for s in ((size, size), (size, outputs), (outputs,))]
+    total = Moments(*zeros)
+    for piece in _pieces(spec, source, span, who):
+        past, future, goal, weight = _read(source, piece, shape)
+        total = total + moments(shape, past, future, goal, weight)
+    return total
+
+
+def _read(source: Source, piece: Piece, shape: Shape) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A goal that was not observed takes the last value before it, as a gap in the past does, and the window counts for less."""
+    one, row = piece.series.flatten(), piece.row.flatten()
+    batch, goal = source.inputs(one, row), source.goals(one, row)
+    whole = torch.cat([batch.past[:, -1:, : shape.targets], goal], 1)
+    weight = piece.weight.flatten() * goal.isfinite().to(goal.dtype).mean((1, 2))
+    size = (shape.members, piece.row.shape[1])
+    past, future, goal, weight = (x.unflatten(0, size) for x in (batch.past, batch.future, filled(whole, whole.isfinite())[:, 1:], weight))
+    return past, future, goal, weight
+
+
+def _pieces(spec: Ridge, source: Source, span: Span, who: Members) -> Iterator[Piece]:
+    width = source.panel.values.shape[1]
+    thin = _thinning(spec, source, span)
+    for group in [who.series] if who.apart else who.series.split(max(1, CELLS // max(1, width))):
+        weight = _weights(spec, source, span, group, thin)
+        if who.apart:
+            yield from _side_by_side(group, weight)
+        else:
+            one, row = weight.nonzero(as_tuple=True)
+            for at in torch.arange(len(row)).split(PIECE):
+                yield Piece(group[one[at]][None], row[at][None], weight[one[at], row[at]][None])
+
+
+def _side_by_side(series: Int[Tensor, " n"], weight: Float[Tensor, "n row"]) -> Iterator[Piece]:
+    """Each series' windows as one member's, in columns; a member with fewer has empty slots at the end."""
+    row = torch.where(weight > 0, torch.arange(weight.shape[1]), -1).sort(1, descending=True).values
+    row = row[:, : int((weight > 0).sum(1).max())]
+    for part in row.split(max(1, PIECE // len(series)), 1):
+        at = part.clamp(min=0)
+        yield Piece(series[:, None].expand_as(part), at, torch.where(part >= 0, weight.gather(1, at), 0.0))
+
+
+class Thinning(NamedTuple):
+    """Of the windows in phase every `phase`-th season is kept, of the others every `other`-th row."""
+
+    phase: int
+    other: int
+
+
+def _thinning(spec: Ridge, source: Source, span: Span) -> Thinning:
+    """So that about `most` windows are used. A stride that shares a factor with the season would see some hours only."""
+    count = int((span.last - span.first - source.horizon).clamp(min=0).sum())
+    season = source.panel.clock.season
+    other = next(k for k in range(max(1, -(-count // spec.most)), count + 2) if gcd(k, season) == 1)
+    return Thinning(max(1, -(-2 * count // (season * spec.most))), other)
+
+
+def _weights(spec: Ridge, source: Source, span: Span, series: Int[Tensor, " n"], thin: Thinning) -> Float[Tensor, "n row"]:
+    """Weight of each row as an origin, 0 for those that cannot be one: windows that end where the series ends in its season
+    carry `spec.phase` of it together."""
+    fair: Bool[Tensor, "n row"] = usable(source, span, series)
+    season = source.panel.clock.season
+    end = (source.panel.last(*source.roles.target) - source.panel.start)[series, None]
+    back = end - torch.arange(fair.shape[1])
+    whole = back % season == 0
+    kept = fair & torch.where(whole, (back // season + series[:, None]) % thin.phase == 0, (back + series[:, None]) % thin.other == 0)
+    weight = kept.to(source.panel.values.dtype)
+    inside, outside = (kept & whole).sum(1, keepdim=True), (kept & ~whole).sum(1, keepdim=True)
+    ratio = spec.phase / (1 - spec.phase) * outside / inside.clamp(min=1)
+    return torch.where(kept & whole & (season > 1) & (spec.phase > 0) & (outside > 0), ratio.to(weight.dtype), weight)
+
+
+def _offset(shape: Shape, source: Source, span: Span, who: Members, chosen: Solution) -> Float[Tensor, "member horizon target level"]:
+    """How far the levels lie from the point: quantiles of the stop part's errors before the refit."""
+    net = RidgeNet(shape)
+    dtype = source.panel.values.dtype
+    net.load_state_dict({"weight": chosen.weight.to(dtype), "bias": chosen.bias.to(dtype), "offset": net.offset}, assign=True)
+    gaps = []
+    for piece in _pieces(Ridge(phase=0, most=PIECE * max(1, shape.members)), source, span, who):
+        one, row = piece.series.flatten(), piece.row.flatten()
+        batch = source.inputs(one, row)
+        past, observed, future, static = (x.unflatten(0, piece.row.shape) for x in batch[:4])
+        goal = source.goals(one, row).unflatten(0, piece.row.shape)
+        gap = goal - net(past, observed, future, static)[..., 0]
+        gaps.append(torch.where(piece.weight[..., None, None] > 0, gap, torch.nan))
+    if not gaps or not shape.levels:
+        return net.offset
+    probs = torch.tensor(who.levels, dtype=dtype)
+    return torch.cat(gaps, 1).nanquantile(probs, dim=1).movedim(0, -1).nan_to_num(0.0)

@@ -1,0 +1,337 @@
+"""Task: the question asked of a panel; windows of it as indices; batches gathered from views."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Literal, NamedTuple, Self
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import BeforeValidator, Field, model_validator
+from torch import Tensor
+
+from .calendar import evaluate
+from .clock import Clock
+from .errors import TaskError
+from .panel import Panel, positions
+from .spec import Spec
+from .transform.scale import Scale, fit_scale
+from .transform.season import SeasonIndex, fit_index
+
+CELLS = 2**21  # cells of a panel looked at in one go
+BENT = ("asinh", "quantile")
+ScaleKind = Literal["identity", "minmax", "standard", "robust", "asinh", "quantile"]
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+def _ascending(value: object) -> object:
+    return tuple(sorted(value)) if isinstance(value, list | tuple) else value
+
+
+OneOrMany = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+Level = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Task(Spec):
+    """What is forecast (`target`), what is known ahead (`known`), how many steps back (`context`) and ahead (`horizon`).
+
+    `past=None` takes every other channel as observed-only input. `levels` are the quantiles a net learns; `floor` is
+    the least value the target can have (0 for sales). `context="auto"` is a week of hours, four weeks of days, two
+    years of months.
+    """
+
+    target: OneOrMany = Field(min_length=1)
+    known: OneOrMany = ()
+    past: OneOrMany | None = None
+    context: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    horizon: int = Field(ge=1)
+    levels: Annotated[tuple[Level, ...], BeforeValidator(_ascending)] = (0.1, 0.5, 0.9)
+    floor: float | None = None
+
+    @model_validator(mode="after")
+    def _one_role_each(self) -> Self:
+        roles = [*self.target, *self.known, *(self.past or ())]
+        twice = next((c for c in roles if roles.count(c) > 1), None)
+        if twice:
+            raise ValueError(f'channel "{twice}" is named twice; each channel is target, known or past')
+        return self
+
+    def steps_back(self, clock: Clock) -> int:
+        """`context` in steps, "auto" resolved by the clock."""
+        if self.context != "auto":
+            return self.context
+        cycles = 7 if clock.sub_daily else 4 if clock.unit == "D" else 2
+        return max(cycles * clock.season, self.horizon)
+
+
+class Roles(NamedTuple):
+    """Every channel's part in a task, names checked against a panel. A net's features come in this order; of the known
+    channels, those the clock decides come last."""
+
+    target: tuple[str, ...]
+    past: tuple[str, ...]
+    known: tuple[str, ...]
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        return self.target + self.past + self.known
+
+
+def roles_of(task: Task, panel: Panel) -> Roles:
+    """The task's channels, looked up in the panel; what it names and the panel lacks gets its sentence."""
+    positions(task.target, panel.channels, "target channel")
+    positions(task.known, panel.every_channel, "known channel")
+    rest = tuple(c for c in panel.channels if c not in task.target + task.known)
+    if task.past is not None:
+        positions(task.past, panel.channels, "past channel")
+    measured = tuple(c for c in task.known if c in panel.channels)
+    clocked = tuple(c for c in task.known if c not in panel.channels)
+    return Roles(task.target, rest if task.past is None else task.past, measured + clocked)
+
+
+class Batch(NamedTuple):
+    """Windows as a net sees them: scaled, gaps filled, member axis first. `seen` marks the goals that were observed."""
+
+    past: Float[Tensor, "*member example context feature"]
+    observed: Bool[Tensor, "*member example context feature"]
+    future: Float[Tensor, "*member example horizon known"]
+    static: Float[Tensor, "*member example label"]
+    goal: Float[Tensor, "*member example horizon target"]
+    seen: Bool[Tensor, "*member example horizon target"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """Everything a model learned of the channels on its training cut: their scales, and their seasonal indices.
+
+    A bent scale (asinh, quantile) is for the target alone: inputs beside it are told in standard deviations, since what
+    acts on the target linearly would not after bending.
+    """
+
+    target: Scale
+    own: Scale
+    common: Scale
+    indices: tuple[SeasonIndex, ...] = ()
+
+    def rows(self, series: list[int]) -> "Scaling":
+        """Of these series only."""
+        at = torch.tensor(series, dtype=torch.long)
+        return Scaling(self.target.rows(at), self.own.rows(at), self.common, tuple(i.rows(at) for i in self.indices))
+
+    def rows_or(self, series: list[int], other: "Scaling") -> "Scaling":
+        """Of these series, and where one is −1, the other's row at that place."""
+        at, new = torch.tensor(series, dtype=torch.long), torch.tensor(series) < 0
+        indices = tuple(mine.rows_or(at, new, theirs) for mine, theirs in zip(self.indices, other.indices, strict=True))
+        target, own = rows_or(self.target, at, new, other.target), rows_or(self.own, at, new, other.own)
+        return Scaling(target, own, self.common, indices)
+
+
+def fit_scaling(panel: Panel, targets: Sequence[str], kind: ScaleKind, *, pooled: bool = False) -> Scaling:
+    """Fitted on all that the panel holds: hand it the training cut."""
+    missing = [c for c in targets if c not in panel.own]
+    if missing:
+        raise TaskError(f'target "{missing[0]}" has the same values in every series: pick one series, or name another target')
+    at = [panel.own.index(c) for c in targets]
+    plain: ScaleKind = "standard" if kind in BENT else kind
+    indices = tuple(fit_index(panel, r.argument) for r in panel.calendar if r.kind == "index")
+    shared = panel.shared if len(panel.shared) else panel.shared.new_full((1, panel.shared.shape[1]), torch.nan)
+    target = fit_scale(kind, panel.values[..., at], pooled=pooled)
+    return Scaling(target, fit_scale(plain, panel.values, pooled=pooled), fit_scale(plain, shared[None]), indices)
+
+
+def rows_or(mine: Scale, at: Int[Tensor, " series"], new: Bool[Tensor, " series"], theirs: Scale) -> Scale:
+    """One scale whose rows are mine where known and theirs where new; a pooled one already serves all."""
+    facts = vars(mine)
+    if len(next(iter(facts.values()))) == 1 and len(next(iter(vars(theirs).values()))) != 1:
+        return mine
+    pick = torch.where(new, torch.arange(len(at)) + len(next(iter(facts.values()))), at)
+    return type(mine)(**{name: torch.cat(_same_width(fact, vars(theirs)[name]))[pick] for name, fact in facts.items()})
+
+
+def _same_width(*facts: Tensor) -> list[Tensor]:
+    """A scale fitted on a short series has fewer knots; repeating the last one changes nothing."""
+    width = max(f.shape[-1] for f in facts)
+    return [torch.cat([f, f[..., -1:].expand(*f.shape[:-1], width - f.shape[-1])], -1) for f in facts]
+
+
+class Place(NamedTuple):
+    """Where a list of channels is found, and how to put the found parts in order."""
+
+    target: list[int]
+    own: list[int]
+    common: list[int]
+    clocked: list[int]
+    fitted: list[int]
+    order: list[int]
+
+
+def _place(panel: Panel, targets: tuple[str, ...], wanted: tuple[str, ...]) -> Place:
+    clocked = tuple(c for r in panel.calendar if r.kind != "index" for c in r.channels)
+    index = tuple(c for r in panel.calendar if r.kind == "index" for c in r.channels)
+    homes = (targets, panel.own, panel.common, clocked, index)
+    lives = {c: next(n for n, home in enumerate(homes) if c in home) for c in wanted}
+    target, own, common, clocked_at, index_at = ([home.index(c) for c in wanted if lives[c] == n] for n, home in enumerate(homes))
+    found = [c for n in range(len(homes)) for c in wanted if lives[c] == n]
+    return Place(target, own, common, clocked_at, index_at, [found.index(c) for c in wanted])
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A panel with its roles and scales, from which windows are gathered by (series, origin); none is ever stored.
+
+    An origin is a series' row of the last observed step: the past ends there, and of what follows only known
+    channels are read into a net's input.
+    """
+
+    panel: Panel
+    roles: Roles
+    scaling: Scaling
+    context: int
+    horizon: int
+
+    @cached_property
+    def clocked(self) -> tuple[int, Float[Tensor, "step channel"]]:
+        """What the clock decides, for every step a window can touch; and the clock step of its first row."""
+        start, width = self.panel.start, self.panel.values.shape[1]
+        first = int(start.min()) - self.context if len(start) else 0
+        last = int(start.max()) + width + self.horizon if len(start) else 0
+        recipes = [r for r in self.panel.calendar if r.kind != "index"]
+        return first, evaluate(recipes, self.panel.clock, torch.arange(first, last), dtype=self.panel.values.dtype)
+
+    @cached_property
+    def places(self) -> dict[tuple[str, ...], Place]:
+        """Where the channels of every part that is read are found."""
+        roles = self.roles
+        return {wanted: _place(self.panel, roles.target, wanted) for wanted in {roles.features, roles.known, roles.target}}
+
+    def inputs(self, series: Int[Tensor, " n"], origin: Int[Tensor, " n"]) -> Batch:
+        """What a net may see of these windows; no goal, nothing of a target or past channel after the origin."""
+        back = origin[:, None] + torch.arange(1 - self.context, 1)
+        past = self.read(self.roles.features, series, back)
+        observed = past.isfinite()
+        ahead = origin[:, None] + torch.arange(1, self.horizon + 1)
+        future = self.read(self.roles.known, series, ahead)
+        blank = past.new_zeros(len(series), self.horizon, 0)
+        return Batch(filled(past, observed), observed, filled(future, future.isfinite()), past.new_zeros(len(series), 0), blank, blank.bool())
+
+    def batch(self, series: Int[Tensor, " n"], origin: Int[Tensor, " n"]) -> Batch:
+        """Inputs and goals of training windows."""
+        goal = self.goals(series, origin)
+        return self.inputs(series, origin)._replace(goal=goal.nan_to_num(0.0), seen=goal.isfinite())
+
+    def goals(self, series: Int[Tensor, " n"], origin: Int[Tensor, " n"]) -> Float[Tensor, "n horizon target"]:
+        """What the targets turned out to be, scaled; NaN where not observed."""
+        return self.read(self.roles.target, series, origin[:, None] + torch.arange(1, self.horizon + 1))
+
+    def unscaled(self, values: Float[Tensor, "n horizon target *slot"], series: Int[Tensor, " n"]) -> Tensor:
+        """Model space → the user's units."""
+        flat = values.movedim(2, -1)
+        return self.scaling.target.invert(flat, series).movedim(-1, 2)
+
+    def read(self, channels: tuple[str, ...], series: Int[Tensor, " n"], rows: Int[Tensor, "n step"]) -> Float[Tensor, "n step channel"]:
+        """Scaled values of some channels at these rows of these series; NaN where not observed or outside the data."""
+        place = self.places[channels]
+        inside = (rows >= 0) & (rows < self.panel.values.shape[1])
+        at = rows.clamp(0, max(0, self.panel.values.shape[1] - 1))
+        parts = []
+        targets = [self.panel.own.index(self.roles.target[i]) for i in place.target]
+        for columns, scale in ((targets, self.scaling.target.pick(place.target)), (place.own, self.scaling.own.pick(place.own))):
+            if columns:
+                raw = self.panel.values[series[:, None, None], at[..., None], torch.tensor(columns)]
+                raw = raw if inside.all() else raw.masked_fill(~inside[..., None], torch.nan)
+                parts.append(scale.apply(raw, series))
+        step = rows + self.panel.start[series][:, None]
+        if place.common:
+            known = (step >= 0) & (step < len(self.panel.shared))
+            raw = self.panel.shared[step.clamp(0, len(self.panel.shared) - 1)][..., place.common]
+            parts.append(self.scaling.common.pick(place.common).apply(raw.masked_fill(~known[..., None], torch.nan), torch.zeros_like(series)))
+        if place.clocked:
+            first, table = self.clocked
+            parts.append(table[step - first][..., place.clocked])
+        parts += [self.scaling.indices[i].value(step, series)[..., None] for i in place.fitted]
+        if not parts:
+            return self.panel.values.new_zeros(*rows.shape, 0)
+        joined = torch.cat(parts, -1) if len(parts) > 1 else parts[0]
+        return joined if place.order == sorted(place.order) else joined[..., place.order]
+
+
+def filled(values: Float[Tensor, "n step channel"], observed: Bool[Tensor, "n step channel"]) -> Float[Tensor, "n step channel"]:
+    """Gaps take the last value seen in the window, and 0 before the first."""
+    if observed.all():
+        return values
+    step = torch.arange(values.shape[1])[:, None].expand_as(values)
+    last = torch.where(observed, step, -1).cummax(1).values
+    return torch.where(last >= 0, values.gather(1, last.clamp(min=0)), 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Origins of many series as one list of int32, member after member: window w of series s has origin `flat − s·width`."""
+
+    flat: Int[Tensor, " window"]
+    width: int
+    counts: Int[Tensor, " member"]
+
+    def __len__(self) -> int:
+        return len(self.flat)
+
+    def at(self, numbers: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+        """Window numbers → (series, origin)."""
+        flat = self.flat[numbers].long()
+        return flat // self.width, flat % self.width
+
+
+class Span(NamedTuple):
+    """Rows of each series between which a part's goals lie: first < goal ≤ last. Parts never share a goal."""
+
+    first: Int[Tensor, " series"]
+    last: Int[Tensor, " series"]
+
+
+class Split(NamedTuple):
+    """Chronological parts, counted back from each series' last observed target."""
+
+    train: Span
+    stop: Span
+    calibrate: Span
+
+
+def split(panel: Panel, task: Task, *, stop: float, calibrate: float) -> Split:
+    """Cuts the last `calibrate` share of the usual length off for calibration, before it `stop` for early stopping;
+    each at least one horizon if its share is not 0."""
+    last = panel.last(*task.target) - panel.start
+    length = int((last + 1).median()) if len(panel) else 0
+    steps = [max(task.horizon, round(share * length)) if share else 0 for share in (stop, calibrate)]
+    after_stop = last - steps[1]
+    after_train = after_stop - steps[0]
+    return Split(Span(torch.full_like(last, -1), after_train), Span(after_train, after_stop), Span(after_stop, last))
+
+
+def usable(source: Source, span: Span, series: Int[Tensor, " n"]) -> Bool[Tensor, "n row"]:
+    """Rows that can be an origin: goals within the span, the whole context in the series, at least half of it observed,
+    and something to learn ahead."""
+    back, ahead, at = source.context, source.horizon, [source.panel.own.index(c) for c in source.roles.target]
+    values = source.panel.values[series][..., at]
+    seen = torch.cat([torch.zeros(len(series), 1, dtype=torch.int32), values.isfinite().all(-1).cumsum(1, dtype=torch.int32)], 1)
+    row = torch.arange(values.shape[1])
+    inside = (row >= span.first[series, None].clamp(min=back - 1)) & (row <= span.last[series, None] - ahead)
+    past = seen.gather(1, (row + 1).expand(len(series), -1)) - seen.gather(1, (row + 1 - back).clamp(min=0).expand(len(series), -1))
+    goal = seen.gather(1, (row + 1 + ahead).clamp(max=values.shape[1]).expand(len(series), -1)) - seen[:, 1:]
+    return inside & (2 * past >= back) & (goal > 0)
+
+
+def windows(source: Source, span: Span, *, by_series: bool = False) -> Windows:
+    """Every usable origin in the span, series after series."""
+    width, panel = source.panel.values.shape[1], source.panel
+    size = max(1, CELLS // max(1, width))
+    flat, counts = [], []
+    for first in range(0, len(panel), size):
+        series = torch.arange(first, min(first + size, len(panel)))
+        fair = usable(source, span, series)
+        one, row = fair.nonzero(as_tuple=True)
+        flat.append(((one + first) * width + row).int())
+        counts.append(fair.sum(1))
+    return Windows(torch.cat(flat), width, torch.cat(counts) if by_series else torch.cat(counts).sum()[None])

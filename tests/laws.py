@@ -1,0 +1,90 @@
+"""What the laws of forecasters run on: the nets, small panels with everything in them, and ways to change a panel."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foretell import Drift, Forecaster, MovingAverage, Panel, SeasonalNaive, Task, Training, forecast, from_array
+from foretell.clock import Clock
+from foretell.forecaster import Net
+from foretell.nets import Ridge, StackedLSTM
+from foretell.optim import Optimizer
+
+NETS: dict[str, Net] = {
+    "ridge": Ridge(),
+    "lstm on ridge": StackedLSTM(hidden=(4,)),
+    "lstm alone": StackedLSTM(hidden=(4, 3), dropout=0.1, ridge=False, mask=True, centre="last"),
+    "seasonal_naive": SeasonalNaive(),
+    "drift": Drift(),
+    "moving_average": MovingAverage(window=5),
+}
+LEARNT = ("ridge", "lstm on ridge", "lstm alone")
+DRAWN = ("lstm on ridge", "lstm alone")  # their first weights come from a seed and a name
+TRAINING = Training(epochs=2, batch=32, seed=3, device="cpu", optimizer=Optimizer(rate=0.01))
+TASK = Task(target="y", known=("price", "sun", "hour_sin", "hour_cos", "weekend", "index_y"), context=12, horizon=3)
+PLAIN = Task(target="y", context=12, horizon=3)
+
+
+def rich(series: Sequence[str] = ("a", "b", "c"), *, seed: int = 0, steps: int = 150) -> Panel:
+    """Everything a panel can hold: gaps, a late start, own and shared channels, known ahead or not, calendar and index."""
+    draw = np.random.default_rng(seed)
+    count, start = len(series), torch.arange(len(series)) * 7
+    shared = draw.normal(size=(steps + int(start[-1]), 2))
+    values = draw.normal(size=(count, steps, 3))
+    for s in range(count):
+        hour = np.arange(int(start[s]), int(start[s]) + steps)
+        wave = 2 * np.sin(2 * np.pi * hour / 24)
+        values[s, :, 0] = 20 * (s + 1) + wave + 0.5 * values[s, :, 1] + shared[hour, 0] + 0.3 * values[s, :, 0]
+    values[0, 40:44, 0] = values[0, 60:90:7, 2] = values[-1, :9, 2] = np.nan
+    values[1 % count, 100, 0] = np.nan
+    clock = Clock(np.datetime64("2024-03-28"), "h", "Europe/Berlin")
+    channels = ("y", "price", "x", "sun", "wind")
+    panel = Panel(torch.tensor(values), torch.tensor(shared), start, clock, tuple(series), channels)
+    return panel.with_calendar("hour", "weekend").with_seasonal_index("y")
+
+
+def plain(steps: int = 140, series: Sequence[str] = ("a", "b", "c"), *, seed: int = 1) -> Panel:
+    """A target and a past-only channel, no gaps, all of one length."""
+    draw = np.random.default_rng(seed)
+    wave = np.sin(2 * np.pi * np.arange(steps) / 24)[:, None]
+    values = draw.normal(size=(len(series), steps, 2)) * (0.3, 1.0)
+    values[..., :1] += 5 + np.arange(len(series))[:, None, None] + 2 * wave
+    values[:, 1:, 0] += 0.4 * values[:, :-1, 1]
+    return from_array(values, ("y", "x"), series, step="h")
+
+
+def fitted(name: str, panel: Panel, task: Task = TASK, *, per_series: bool = False, training: Training = TRAINING) -> Forecaster:
+    return forecast.fit(panel, task, NETS[name], training, per_series=per_series)
+
+
+def learnt(model: Forecaster) -> tuple[object, ...]:
+    """Everything that fit took from the data, for a digest: all but the time it took."""
+    facts = {name: value for name, value in model.facts.items() if name != "seconds"}
+    curves = () if model.curves is None else (model.curves.train, model.curves.stop)
+    return dict(model.weights), model.scaling, model.bands, facts, curves, model.parts, model.notes
+
+
+def told(model: Forecaster, panel: Panel, origin: int, levels: Sequence[float] = (50, 80, 95)) -> tuple[Tensor, Tensor]:
+    ahead = model.predict(panel, origin=origin, level=levels)
+    return ahead.values, ahead.quantiles
+
+
+def after(panel: Panel, cut: int, channels: Sequence[str], value: float) -> Panel:
+    """A copy in which every observed cell of these channels after a clock step has this value."""
+    values, shared = panel.values.clone(), panel.shared.clone()
+    step = panel.start[:, None] + torch.arange(values.shape[1])
+    for channel in channels:
+        if channel in panel.own:
+            at = panel.own.index(channel)
+            values[..., at] = values[..., at].masked_fill((step > cut) & values[..., at].isfinite(), value)
+        else:
+            shared[cut + 1 :, panel.common.index(channel)] = value
+    return replace(panel, values=values, shared=shared)
+
+
+def unknown(panel: Panel, task: Task) -> tuple[str, ...]:
+    """Channels of a panel that the task does not know ahead."""
+    return tuple(c for c in panel.channels if c not in task.known)

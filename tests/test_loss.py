@@ -1,0 +1,75 @@
+"""Losses: equal to the plain sum over what was observed, blind to the rest, member by member."""
+
+import naive
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from foretell.errors import TaskError
+from foretell.loss import observed, pinball, point_loss, total
+
+KINDS = ("mse", "mae", "huber", "pinball")
+
+
+def example(levels: int, members: int = 3) -> tuple[Tensor, Tensor, Tensor]:
+    random = torch.Generator().manual_seed(levels)
+    goal = torch.randn(members, 5, 4, 2, generator=random, dtype=torch.float64) * 2
+    seen = torch.rand(goal.shape, generator=random) < 0.7
+    seen[1] = False
+    output = torch.randn(*goal.shape, 1 + levels, generator=random, dtype=torch.float64)
+    return output, goal.masked_fill(~seen, torch.nan), seen
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("levels", [(), (0.1, 0.5, 0.9)], ids=str)
+def test_total_is_the_plain_sum(kind, levels) -> None:
+    output, goal, seen = example(len(levels))
+    ours = total(output, goal, seen, levels=levels, kind=kind)
+    plain = torch.tensor(naive.total_loss(output, goal, seen, levels, kind), dtype=torch.float64)
+    torch.testing.assert_close(ours, plain, rtol=1e-12, atol=0)
+
+
+def test_what_was_not_seen_has_no_influence_and_no_gradient() -> None:
+    output, goal, seen = example(2)
+    output.requires_grad_()
+    loss = total(output, goal, seen, levels=(0.2, 0.8), kind="mse")
+    (slope,) = torch.autograd.grad(loss.sum(), output)
+    assert loss[1] == 0 and slope.isfinite().all()
+    assert (slope[~seen] == 0).all() and (slope[seen] != 0).all()
+    assert torch.equal(loss, total(output, goal.nan_to_num(1e9), seen, levels=(0.2, 0.8), kind="mse"))
+
+
+def test_members_are_as_alone() -> None:
+    output, goal, seen = example(1)
+    together = total(output, goal, seen, levels=(0.3,), kind="huber")
+    alone = [total(output[m : m + 1], goal[m : m + 1], seen[m : m + 1], levels=(0.3,), kind="huber") for m in range(3)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-14, atol=0)
+
+
+def test_pieces_with_the_whole_count_add_up() -> None:
+    output, goal, seen = example(1)
+    whole = total(output, goal, seen, levels=(0.3,), kind="mae")
+    halves = [total(output[:, s], goal[:, s], seen[:, s], levels=(0.3,), kind="mae", count=observed(seen)) for s in (slice(0, 2), slice(2, 5))]
+    torch.testing.assert_close(sum(halves), whole, rtol=1e-14, atol=0)
+
+
+def test_point_losses_are_those_of_torch() -> None:
+    error = torch.linspace(-3, 3, 61, dtype=torch.float64)
+    zero = torch.zeros_like(error)
+    torch.testing.assert_close(point_loss(error, "huber"), F.huber_loss(error, zero, reduction="none"))
+    torch.testing.assert_close(point_loss(error, "pinball"), pinball(error[:, None], (0.5,))[:, 0])
+
+
+def test_pinball_is_least_at_the_quantile() -> None:
+    random = torch.Generator().manual_seed(0)
+    draws = torch.randn(20_001, generator=random, dtype=torch.float64)
+    tries = torch.linspace(-2, 2, 401, dtype=torch.float64)
+    loss = pinball((draws[:, None] - tries)[..., None], (0.9,)).mean((0, 2))
+    assert abs(float(tries[loss.argmin()]) - float(draws.quantile(0.9))) <= 0.01
+
+
+def test_a_net_of_another_width_gets_a_sentence() -> None:
+    output, goal, seen = example(2)
+    with pytest.raises(TaskError, match=r"3 outputs a target, the task needs 1 \+ 1"):
+        total(output, goal, seen, levels=(0.5,), kind="mse")
