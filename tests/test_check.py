@@ -76,6 +76,12 @@ def test_it_goes_on_after_a_problem(write: Write) -> None:
     for words, sentence in zip(("two rows at 2024-01-02", '"oops" in column "y", row 2', '"z" never changes'), found.problems, strict=True):
         assert words in sentence
     assert found.step == "D"
+    assert found.facts["observed"].tolist() == [2, 3]
+
+
+def test_of_two_rows_at_a_time_the_earlier_is_looked_at(write: Write) -> None:
+    found = check(write("ds,y\n2024-01-02,7\n2024-01-01,1\n2024-01-02,9\n2024-01-03,2\n"))
+    assert found.facts["max"].tolist() == [7]
 
 
 def test_constant_and_empty_series_are_named() -> None:
@@ -106,9 +112,10 @@ def test_missing_channels_are_named_with_their_neighbours() -> None:
 
 
 def test_short_series_are_named() -> None:
-    frame = weekly().filter((pl.col("unique_id") == "a") | (pl.col("ds").dt.ordinal_day() > 60))
+    frame = weekly().filter((pl.col("unique_id") == "a") | (pl.col("ds").dt.ordinal_day() > 52))
     found = check(frame, Task(target="y", context=14, horizon=7))
-    assert found.lacks == ('1 of 2 series are shorter than context + horizon (14 + 7 = 21 steps): "b" has 10',)
+    assert found.lacks == ('1 of 2 series are shorter than context + horizon (14 + 7 = 21 steps): "b" has 18',)
+    assert found.gaps == 0, "before its first row and after its last a series has no gaps"
 
 
 def test_future_rows_of_known_channels_are_counted() -> None:

@@ -104,6 +104,15 @@ def test_the_order_of_rows_is_free(order: int) -> None:
     torch.testing.assert_close(one.values, other.values)
 
 
+def test_series_may_be_interleaved() -> None:
+    panel = read(long().sort("ds", "unique_id"))
+    assert panel.clock.step == "D"
+    torch.testing.assert_close(panel.values, read(long()).values)
+    twice = pl.concat([long(), long().filter(pl.col("ds").dt.day() == 4)]).sort("y")
+    with pytest.raises(DataError, match=r'the same row of series "[ab]" at 2024-01-04 00:00:00 twice .*; 2 such rows'):
+        read(twice)
+
+
 def test_rows_lie_where_the_slow_twin_puts_them() -> None:
     frame = long(12, ("a", "b", "c")).sample(fraction=0.6, seed=3)
     panel = read(frame)
@@ -478,6 +487,9 @@ def test_what_all_series_share_is_held_once_and_unchanged() -> None:
 def test_what_series_do_not_share_stays_their_own() -> None:
     apart = pl.concat([long(5, ("a",)), long(5, ("b",)).with_columns(pl.col("ds") + pl.duration(days=5))])
     assert read(apart).common == ()
+    meeting = pl.concat([long(10, ("a",)), long(10, ("b",)).with_columns(pl.col("ds") + pl.duration(days=9), pl.col("temp").reverse(), y=-pl.col("y"))])
+    assert read(meeting).channel("temp")[0, 9] == read(meeting).channel("temp")[1, 0]
+    assert read(meeting).common == ()
     alike = long().with_columns(y=pl.col("temp"))
     assert read(alike).common == ()
     differs = long().with_columns(temp=pl.when(pl.int_range(20) == 19).then(9.0).otherwise("temp"))

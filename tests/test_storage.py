@@ -35,6 +35,10 @@ class Net(BaseModel):
     dropout: float = 0.1
 
 
+class Word(str):
+    """A text that is more than a text."""
+
+
 @dataclass(frozen=True, eq=False)
 class Fitted:
     net: Net
@@ -182,6 +186,7 @@ def test_what_was_computed_on_the_way_is_not_saved(path: Path, known: None) -> N
         (np.timedelta64(1, "s"), "a value of type timedelta64 cannot be saved"),
         (np.arange(3), "a value of type ndarray cannot be saved"),
         ({1, 2}, "a value of type set cannot be saved"),
+        (Word("x"), "a value of type Word cannot be saved"),
         (b"x", "a value of type bytes cannot be saved"),
         (torch.zeros(1, dtype=torch.complex64), r"a tensor of torch.complex64 .* cannot be saved; dense ones of torch.bool"),
         (torch.eye(2).to_sparse(), "a tensor of torch.float32 .torch.sparse_coo. cannot be saved"),
@@ -250,9 +255,10 @@ def test_a_class_of_a_newer_version(path: Path, known: None) -> None:
 
 
 def test_a_file_that_is_no_model(path: Path) -> None:
-    files.write(path, {}, {"epoch": 3})
-    with pytest.raises(FileError, match="holds no model"):
-        storage.load(path)
+    for header in ({"epoch": 3}, {"value": 1, "minor": "new"}):
+        files.write(path, {}, header)
+        with pytest.raises(FileError, match="holds no model"):
+            storage.load(path)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +269,7 @@ def test_a_file_that_is_no_model(path: Path) -> None:
         {"float": 1.0},
         {"datetime64": 0, "unit": "parsec"},
         {"datetime64": 2**70, "unit": "s"},
-        {"datetime64": 0, "unit": "s],f8["},
+        {"datetime64": 0, "unit": "s],(,f8["},
         {"class": "Net", "fields": [1]},
         {"class": "Net", "fields": {"hidden": "many"}},
         {"class": "Fitted", "fields": {"net": 1, "weights": 2, "clock": 3}},

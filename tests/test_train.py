@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import naive
 from foretell.errors import TaskError
+from foretell.loss import total
 from foretell.noise import Noise, noise_keys, streams
 from foretell.task import Batch
 from foretell.train import Progress, Trained, Training, flushed, pick_device, train
@@ -165,6 +166,16 @@ def test_it_is_the_loop_one_would_write_with_torch() -> None:
         torch.testing.assert_close(ours.weights[name], value.detach(), rtol=1e-9, atol=1e-12)
 
 
+def test_the_stop_loss_is_measured_without_noise_or_penalty() -> None:
+    options = {"l2": 1.0, "drop": 0.5}
+    result = fit(EARLY.model_copy(update={"epochs": 1}), ("milk",), net=options)
+    net = Tiny(streams(0, ("milk",)), torch.float64, **options)
+    net.load_state_dict(result.weights)
+    parts = list(Memory(("milk",), torch.tensor([64])).stop_batches(torch.tensor([0])))
+    losses = torch.cat([total(net(*b[:4]), b.goal, b.seen, levels=LEVELS, kind="mse") * b.goal.shape[1] for b in parts])
+    torch.testing.assert_close(result.curves.stop[0, 0], losses.sum().detach() / 9, rtol=1e-12, atol=0)
+
+
 def test_the_best_epoch_is_restored() -> None:
     result = fit(EARLY, ("bread",))
     curve = result.curves.stop[0]
@@ -246,6 +257,12 @@ def test_a_member_that_breaks_later_keeps_its_best() -> None:
 def test_nothing_but_nan_gets_a_sentence() -> None:
     with pytest.raises(TaskError, match=r"NaN or infinite in epoch 1, before any epoch had ended well: try a lower rate \(now 0.03\)"):
         fit(EARLY, ("eggs",), data={"broken": "eggs"})
+
+
+def test_a_last_step_out_of_range_is_noticed_without_a_stop_part() -> None:
+    training = Training(epochs=1, batch=200, optimizer={"kind": "sgd", "rate": 1e40})
+    with pytest.raises(TaskError, match="NaN or infinite in epoch 1"):
+        fit(training, ("milk",), dtype=torch.float32, data={"stops": 0})
 
 
 def test_a_member_without_windows_is_left_and_named() -> None:

@@ -11,7 +11,7 @@ from .optim import Optimizer
 from .outcome import Forecast
 from .panel import Panel, calendar_of, from_array
 from .plotting import plot
-from .reading import check, read
+from .reading import Reading, check, read
 from .reporting import report
 from .scoreboard import Backtest
 from .storage import load, save
@@ -32,6 +32,7 @@ __all__ = [
     "MovingAverage",
     "Optimizer",
     "Panel",
+    "Reading",
     "SeasonalNaive",
     "Task",
     "TaskError",

@@ -1,6 +1,6 @@
 """The commands: each reads what was typed, calls the verbs, and leaves one run folder."""
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated
@@ -14,24 +14,24 @@ from ..examples import example
 from ..reading import Check, Reading
 from ..reading import check as checked
 from ..task import Task
-from . import runs
-from .asked import Asked, Race, ask, best, check_future, completed, final, opened, planned, race, tested, with_future
-from .flags import (
-    AHEAD, NETS, OUTPUT, QUESTION, READING, TEST, TRAINING, Ahead, Level, Nets, Output, QuestionFlags, ReadingFlags, Test, TrainingFlags, given,
-)  # fmt: skip
+from . import flags, runs
+from .asked import Asked, ask, check_future, completed, opened, with_future
+from .flags import Ahead, Level, Nets, Output, QuestionFlags, ReadingFlags, Test, TrainingFlags, given
 from .networds import word_of
+from .race import Race, best, final, planned, race, tested
 from .screen import Screen
 from .work import DEMO, Work, again, as_then, fitted_model, leave, page
 
 Data = Annotated[Path, Parameter(help="file of one or many series: csv, parquet, tsf, packed or not")]
 Model = Annotated[Path, Parameter(help="a model.foretell, or the run folder that holds one")]
-Asks = Annotated[QuestionFlags | None, Parameter(name="*", group=QUESTION)]
-Aheads = Annotated[Ahead | None, Parameter(name="*", group=AHEAD)]
-Reads = Annotated[ReadingFlags | None, Parameter(name="*", group=READING)]
-Trains = Annotated[TrainingFlags | None, Parameter(name="*", group=TRAINING)]
-Models = Annotated[Nets | None, Parameter(name="*", group=NETS)]
-Tests = Annotated[Test | None, Parameter(name="*", group=TEST)]
-Outputs = Annotated[Output | None, Parameter(name="*", group=OUTPUT)]
+JSON = Annotated[bool, Parameter(help="one JSON document on stdout", group=flags.OUTPUT)]
+Asks = Annotated[QuestionFlags | None, Parameter(name="*", group=flags.QUESTION)]
+Aheads = Annotated[Ahead | None, Parameter(name="*", group=flags.AHEAD)]
+Reads = Annotated[ReadingFlags | None, Parameter(name="*", group=flags.READING)]
+Trains = Annotated[TrainingFlags | None, Parameter(name="*", group=flags.TRAINING)]
+Models = Annotated[Nets | None, Parameter(name="*", group=flags.NETS)]
+Tests = Annotated[Test | None, Parameter(name="*", group=flags.TEST)]
+Outputs = Annotated[Output | None, Parameter(name="*", group=flags.OUTPUT)]
 
 
 def forecast(
@@ -94,7 +94,7 @@ def predict(
 
 
 def check(
-    data: Data, /, *, question: Asks = None, reading: Reads = None, json: Annotated[bool, Parameter(help="one JSON document on stdout", group=OUTPUT)] = False
+    data: Data, /, *, question: Asks = None, reading: Reads = None, json: JSON = False
 ) -> int:  # fmt: skip
     """Say what a file holds, what is wrong with it, and what a task would lack. Writes nothing.
 
@@ -163,7 +163,7 @@ def _forecast(asked: Asked, rows: Race, test: Test, shown: Screen) -> Work:
     model = final(asked, rows, row, shown)
     ahead = model.predict(asked.panel, level=test.level or None)
     seconds = {"test": halfway - began, "fit": perf_counter() - halfway}
-    return Work(asked, ahead, result, kept, model, row.name, seconds)
+    return Work(asked, ahead, result, kept, model=model, name=row.name, seconds=seconds)
 
 
 def _of_model(data: Path, model: Path, typed: dict[str, object]) -> Work:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Group, Parameter
 from pydantic.fields import FieldInfo
@@ -16,7 +16,6 @@ from ..task import Task
 from ..train import Training
 
 Words = tuple[str, ...]
-Given = Mapping[str, Any]
 
 QUESTION = Group.create_ordered("The question")
 AHEAD = Group.create_ordered("What is known ahead")
@@ -90,9 +89,10 @@ def flags_of(spec: type[Spec], lines: Mapping[str, str]) -> type[Any]:
 
 
 def _typed(name: str, told: FieldInfo) -> Any:
-    if isinstance(told.annotation, type) and issubclass(told.annotation, Optimizer):
+    if told.annotation is Optimizer:
         return OptimizerFlags | None
-    return TYPED.get(name, told.annotation) | None
+    kind: Any = TYPED.get(name, told.annotation)
+    return kind | None
 
 
 def _flag(spec: type[Spec], name: str, text: str) -> Parameter:
@@ -144,7 +144,9 @@ MADE: dict[str, Callable[[Words], Any]] = {
 
 OptimizerFlags = flags_of(Optimizer, STEPS)
 if TYPE_CHECKING:
-    ReadingFlags = QuestionFlags = TrainingFlags = Any
+    ReadingFlags: TypeAlias = Any
+    QuestionFlags: TypeAlias = Any
+    TrainingFlags: TypeAlias = Any
 else:
     ReadingFlags, QuestionFlags, TrainingFlags = flags_of(Reading, READS), flags_of(Task, ASKS), flags_of(Training, TRAINS)
 
@@ -166,16 +168,17 @@ class Ahead:
     future: Annotated[Path | None, _help("file with the known columns after the last target")] = None
 
 
+NET = (
+    "one or several of ridge seasonal-naive drift moving-average lstm main main2 main3 plain advice; with options: "
+    "lstm:hidden=128/64,rate=0.002; with a name for its row: big=lstm:hidden=128/64"
+)
+
+
 @dataclass(frozen=True)
 class Nets:
     """What is fitted."""
 
-    net: Annotated[
-        Words,
-        _help(
-            "ridge seasonal-naive drift moving-average lstm main main2 main3 plain advice; options: lstm:hidden=128/64,rate=0.002; a row's own name: big=lstm:…"
-        ),
-    ] = ("ridge",)
+    net: Annotated[Words, _help(NET)] = ("ridge",)
     per_series: Annotated[bool, _help("weights of its own for each series")] = False
     members: Annotated[int, _help("nets of different seeds, averaged")] = 1
 

@@ -71,9 +71,10 @@ def in_flags(sentence: str) -> str:
     """
     from .flags import ASKS, READS, RENAMED, TRAINS
 
-    names = "|".join({**READS, **ASKS, **TRAINS, "test": "", "windows": "", "holidays": "", "future": "", "members": ""})
+    names = "|".join((*READS, *ASKS, *TRAINS, "test", "windows", "holidays", "future", "members"))
     value = r"""(?P<value>"[^"]*"|'[^']*'|\([^()]*\)|[\w.]+)?"""
-    return re.sub(rf"(?<![\w:,(=\"'-])(?P<name>{names})={value}", lambda found: _flag(RENAMED.get(found["name"], f"--{found['name']}"), found["value"] or ""), sentence)
+    option = rf"(?<![\w:,(=\"'-])(?P<name>{names})={value}"
+    return re.sub(option, lambda found: _flag(RENAMED.get(found["name"], f"--{found['name']}"), found["value"] or ""), sentence)
 
 
 def _flag(name: str, value: str) -> str:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, get_origin
 
+from pydantic.fields import FieldInfo
+
 from ..baseline import Drift, MovingAverage, SeasonalNaive
 from ..errors import TaskError, nearest
 from ..forecaster import Net
@@ -51,9 +53,7 @@ def contenders(words: Sequence[str], training: Options) -> list[Contender]:
     found = [one.row(training, alone=heads.count(one.kind) == 1) for one in typed]
     for at, row in enumerate(found):
         if row.name in [other.name for other in found[:at]]:
-            raise TaskError(
-                f'two rows would be called "{row.name}": name one, as in --net mine={typed[at].text.partition("=")[2] if typed[at].name else typed[at].text}'
-            )
+            raise TaskError(f'two rows would be called "{row.name}": give one another name, as in --net mine={typed[at].kind}:…')
     return found
 
 
@@ -95,7 +95,7 @@ class _Typed(NamedTuple):
 
     def _sorted(self, net: Net) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Options of the net, of Training and of Optimizer; the first that knows a name has it."""
-        homes = [(type(net).model_fields, {}), (Training.model_fields, {}), (Optimizer.model_fields, {})]
+        homes: list[tuple[Mapping[str, FieldInfo], dict[str, Any]]] = [(spec.model_fields, {}) for spec in (type(net), Training, Optimizer)]
         for pair in filter(None, (part.strip() for part in self.options.split(","))):
             name, sign, text = pair.partition("=")
             name = "kind" if name.strip() == "optimizer" else name.strip()

@@ -23,12 +23,25 @@ from ..outcome import Forecast, Part
 from ..panel import Names, Recipe
 from ..scoreboard import Backtest
 from ..storage import decode, encode
+from ..train import Curves
 from ..words import words
 from .flags import Output
 
 TYPED: ContextVar[tuple[str, ...]] = ContextVar("TYPED", default=())  # the words of the running command, for its metrics.json
 METRICS, MODEL, RESULTS, REPORT = "metrics.json", "model.foretell", "results.foretell", "report.html"
-VALUES: dict[str, type[Any]] = {"Clock": Clock, "Names": Names, "Recipe": Recipe, "Part": Part, "Forecast": Forecast, "Backtest": Backtest}
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What a run has to show: the forecast, the test, and how the losses fell in it."""
+
+    forecast: Forecast | None
+    backtest: Backtest | None
+    curves: Mapping[str, Curves]
+
+
+KINDS: tuple[type[Any], ...] = (Clock, Names, Recipe, Part, Forecast, Backtest, Curves, Results)
+VALUES = {kind.__name__: kind for kind in KINDS}
 
 
 @dataclass(frozen=True)
@@ -95,19 +108,19 @@ def write_table(folder: Path, name: str, columns: Mapping[str, np.ndarray], kind
     frame.write_csv(folder / f"{name}.csv", datetime_format="%Y-%m-%d" if whole else "%Y-%m-%d %H:%M:%S")
 
 
-def write_results(path: Path, forecast: Forecast | None, backtest: Backtest | None) -> None:
-    """Forecast and backtest as values, from which a report can be made again."""
-    value, tensors = encode((forecast, backtest), VALUES)
+def write_results(path: Path, results: Results) -> None:
+    """What a report can be made of again."""
+    value, tensors = encode(results, VALUES)
     write(path, tensors, {"results": value})
 
 
-def read_results(path: Path) -> tuple[Forecast | None, Backtest | None]:
+def read_results(path: Path) -> Results:
     """What `write_results` wrote."""
     header, tensors = read(path)
-    if "results" not in header:
+    found = decode(header.get("results"), tensors, VALUES)
+    if not isinstance(found, Results):
         raise FileError(f'"{path}" holds no results of a run')
-    found: Any = decode(header["results"], tensors, VALUES)
-    return found[0], found[1]
+    return found
 
 
 def versions() -> dict[str, str]:

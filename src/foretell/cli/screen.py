@@ -127,6 +127,8 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, np.datetime64):
         return str(value)
+    if isinstance(value, np.float32):
+        value = float(str(value))  # 0.1, not the 0.10000000149011612 that it is in 64 bits
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, float):
         return value if np.isfinite(value) else None

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .. import reporting
 from ..errors import FileError
 from ..examples import example
@@ -15,9 +13,10 @@ from ..forecaster import Forecaster
 from ..outcome import Forecast
 from ..panel import Recipe
 from ..reading import Reading
-from ..scoreboard import By, Backtest
+from ..scoreboard import Backtest, By
 from ..storage import load, save
 from ..task import Task
+from ..train import Curves
 from ..words import stamp, wall, words
 from . import runs
 from .asked import Asked, opened
@@ -36,9 +35,16 @@ class Work:
     forecast: Forecast | None = None
     backtest: Backtest | None = None
     kept: Mapping[str, Forecaster] = field(default_factory=dict)
+    curves: Mapping[str, Curves] = field(default_factory=dict)
     model: Forecaster | None = None
     name: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def results(self) -> runs.Results:
+        """What the report shows; `curves` are those of the models kept, or of a run read again."""
+        found = {name: model.curves for name, model in self.kept.items() if model.curves}
+        return runs.Results(self.told, self.backtest, found or self.curves)
 
     @property
     def told(self) -> Forecast | None:
@@ -59,8 +65,8 @@ def leave(work: Work, place: runs.Place, output: Output, screen: Screen) -> None
         screen.accuracy(work.backtest)
     screen.remark(_better(work))
     screen.show(f"report: {place.path / runs.REPORT}")
-    tables = {"forecast": rows(work.forecast.columns()) if work.forecast else None, "accuracy": rows(work.backtest.table_columns()) if work.backtest else None}
-    screen.document({**facts, "folder": str(place.path), "files": names, **{k: v for k, v in tables.items() if v is not None}})
+    ahead = {"forecast": rows(work.forecast.columns())} if work.forecast else {}
+    screen.document({**facts, "folder": str(place.path), "files": names, **ahead})
 
 
 def _better(work: Work) -> str:
@@ -69,7 +75,9 @@ def _better(work: Work) -> str:
         return ""
     scores = {name: float(found["MASE" if len(work.forecast.targets) > 1 else "MAE"]) for name, found in work.backtest.scores().items()}
     first = min(scores, key=lambda name: scores[name])
-    return f"{first} was more accurate in this test than {work.name}: to forecast with it, add --net {first}" if scores[first] < scores[work.name] else ""
+    if not scores[first] < scores[work.name]:
+        return ""
+    return f"{first} was more accurate in this test than {work.name}: to forecast with it, add --net {first.replace('_', '-')}"
 
 
 def _write(work: Work, folder: Path, output: Output, facts: Mapping[str, Any]) -> None:
@@ -83,16 +91,16 @@ def _write(work: Work, folder: Path, output: Output, facts: Mapping[str, Any]) -
         for by in TABLES:
             if work.backtest.truth.shape[("origin", "series", "step", "target").index(by)] > 1:
                 runs.write_table(folder, f"accuracy_by_{by}", work.backtest.table_columns(by), output.format)
-    runs.write_results(folder / runs.RESULTS, work.told, work.backtest)
+    runs.write_results(folder / runs.RESULTS, work.results)
     (folder / runs.METRICS).write_text(json.dumps(plain(facts), ensure_ascii=False, allow_nan=False, indent=1) + "\n", encoding="utf-8")
     page(work, folder / runs.REPORT, output.lang, output.title)
 
 
 def page(work: Work, path: Path, lang: str, title: str | None) -> Path:
     """The report."""
-    curves = {name: model.curves for name, model in work.kept.items() if model.curves}
+    told = work.results
     return reporting.report(
-        path, panel=work.asked.panel, forecast=work.told, backtest=work.backtest, model=work.model, lang=lang, title=title, curves=curves or None
+        path, panel=work.asked.panel, forecast=told.forecast, backtest=told.backtest, model=work.model, lang=lang, title=title, curves=told.curves or None
     )
 
 
@@ -105,14 +113,21 @@ def metrics(work: Work) -> dict[str, Any]:
         "reading": asked.reading.model_dump(mode="json", exclude_unset=True), "series": len(asked.panel), "step": clock.step, "zone": clock.zone,
         "calendar": [list(recipe) for recipe in asked.panel.calendar], "task": asked.task.model_dump(mode="json"), "model": work.name,
     }  # fmt: skip
-    fitted = {**work.kept, **({work.name: model} if model else {})}
-    facts["nets"] = {name: {"net": type(one.net).__name__, "options": one.net.model_dump(mode="json", exclude_defaults=True), "training": one.training.model_dump(mode="json", exclude_defaults=True), **one.facts} for name, one in fitted.items()}
+    facts["nets"] = {name: _told(one) for name, one in {**work.kept, **({work.name: model} if model else {})}.items()}
     if test:
-        facts["scores"] = {name: {metric: float(value[0]) for metric, value in found.items()} for name, found in test.scores().items()}
-        facts["parts"] = [{"name": p.name, "first": stamp(wall(clock, p.first), clock), "last": stamp(wall(clock, p.last), clock), "windows": p.rows} for p in test.parts]
+        facts["scores"] = {name: {metric: value.numpy()[0] for metric, value in found.items()} for name, found in test.scores().items()}
+        facts["parts"] = [
+            {"name": p.name, "first": stamp(wall(clock, p.first), clock), "last": stamp(wall(clock, p.last), clock), "windows": p.rows} for p in test.parts
+        ]
     facts["seconds"] = {**{name: round(value, 3) for name, value in work.seconds.items()}, **({"test by model": test.seconds} if test else {})}
     notes = [*asked.notes, *(note for one in (work.forecast, test, model) if one is not None for note in one.notes)]
     return {**facts, "notes": list(dict.fromkeys(notes))}
+
+
+def _told(model: Forecaster) -> dict[str, Any]:
+    """A model's net and training as far as they are not the defaults of this version, and what it learned in short."""
+    options, training = (spec.model_dump(mode="json", exclude_defaults=True) for spec in (model.net, model.training))
+    return {"net": type(model.net).__name__, "options": options, "training": training, **model.facts}
 
 
 # ---------------------------------------------------------------- read again
@@ -139,7 +154,7 @@ def again(folder: Path, data: Path | None, typed: Mapping[str, Any]) -> Work:
     if not (folder / runs.METRICS).is_file():
         raise FileError(f'"{folder}" is no run folder: there is no {runs.METRICS} in it')
     facts = _facts(folder / runs.METRICS)
-    forecast, test = runs.read_results(folder / runs.RESULTS)
+    then = runs.read_results(folder / runs.RESULTS)
     how, source = Reading.model_validate({**facts["reading"], **typed}), data or Path(facts["data"])
     if facts["data"] == DEMO:
         panel = example()
@@ -149,9 +164,8 @@ def again(folder: Path, data: Path | None, typed: Mapping[str, Any]) -> Work:
         panel = opened(source, how)[0]
     model = fitted_model(folder) if (folder / runs.MODEL).is_file() else None
     panel = replace(panel, calendar=tuple(Recipe(*one) for one in facts["calendar"]))
-
     asked = Asked(str(source), how, panel, Task.model_validate(facts["task"]))
-    return Work(asked, forecast, test, model=model, name=facts["model"])
+    return Work(asked, then.forecast, then.backtest, curves=then.curves, model=model, name=facts["model"])
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def _parse_text(column: Series) -> Parsed:
         filled = text.str.replace(r"^(\d{4}-\d{1,2}-\d{1,2})$", "$1 00:00").str.replace(r"^(\S+ \d{1,2}:\d\d)($|[+-])", "${1}:00$2")
         times = _first_fitting(filled, ZONED[:1] if zoned else FORMATS[1:2]) if not filled.equals(text) else times
     if zoned:
-        times = times.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        times = times.dt.replace_time_zone(None)  # %z has made it UTC
     bad = (times.is_null() & text.is_not_null()).to_numpy()
     return Parsed(times.cast(pl.Datetime("us")).to_numpy(), bad, zoned)
 

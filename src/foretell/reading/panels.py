@@ -1,6 +1,6 @@
 """Read: any file or frame as a Panel."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..errors import TaskError, nearest
 from ..panel import Panel
-from .derive import derive
+from .derive import derive as derived
 from .options import Reading, combined
 from .rows import laid_out, resampled, rows_of
 from .tables import Log, Source, open_table
@@ -37,13 +37,14 @@ def read(
     step: str | None = None,
     zone: str | None = None,
     resample: str | None = None,
+    derive: Mapping[str, str] | None = None,
 ) -> Panel:
     """A Panel from a .csv, .tsv, .txt, .parquet or .tsf file (packed or not), a list of files, a pandas, polars or arrow frame, or a dict
     of arrays. `unique_id, ds, y` and their usual synonyms are found. Rows come in any order; missing steps are NaN.
 
     The keywords are the options most used; `Reading` explains them and has the rest.
     """
-    given = {"id": id, "time": time, "channels": channels, "step": step, "zone": zone, "resample": resample}
+    given = {"id": id, "time": time, "channels": channels, "step": step, "zone": zone, "resample": resample, "derive": derive or {}}
     return draft(source, combined(reading, given), Log()).panel
 
 
@@ -62,7 +63,7 @@ def draft(source: Source, reading: Reading, log: Log) -> Draft:
         if reading.resample:
             rows = resampled(rows, reading.resample, reading.how, log)
         panel = laid_out(rows, reading.resample or reading.step, reading.dtype, log)
-    panel = derive(panel, reading.derive)
+    panel = derived(panel, reading.derive)
     return Draft(shared(_kept(panel, reading)), table.name, table.encoding, steps is not None)
 
 

@@ -343,9 +343,10 @@ def laid_out(rows: Rows, step: str | None, dtype: str, log: Log) -> Panel:
     _check_size(rows, row, clock)
     kind = torch.float32 if dtype == "float32" else torch.float64
     values = torch.full((len(rows.series), int(row.max()) + 1, len(rows.channels)), torch.nan, dtype=kind)
-    # Later rows first, so that of two at one step the earlier stays.
-    back = slice(None, None, -1)
-    values[torch.from_numpy(rows.code[back].copy()), torch.from_numpy(row[back].copy())] = torch.from_numpy(rows.values[back].copy()).to(kind)
+    # Two rows at one step come this far only if problems are collected: the earlier stays.
+    once = np.r_[True, (np.diff(rows.code) != 0) | (np.diff(row) != 0)]
+    at = torch.from_numpy(rows.code[once]), torch.from_numpy(row[once])
+    values[at] = torch.from_numpy(rows.values[once]).to(kind)
     blank = torch.empty(0, 0, dtype=kind)
     return Panel(values, blank, torch.from_numpy(start), clock, rows.series, rows.channels, labels=rows.labels, names=rows.names)
 
