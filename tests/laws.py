@@ -23,7 +23,7 @@ NETS: dict[str, Net] = {
 }
 LEARNT = ("ridge", "lstm on ridge", "lstm alone")
 DRAWN = ("lstm on ridge", "lstm alone")  # their first weights come from a seed and a name
-TRAINING = Training(epochs=2, batch=32, seed=3, device="cpu", optimizer=Optimizer(rate=0.01))
+TRAINING = Training(epochs=2, batch=128, seed=3, device="cpu", optimizer=Optimizer(rate=0.02))
 TASK = Task(target="y", known=("price", "sun", "hour_sin", "hour_cos", "weekend", "index_y"), context=12, horizon=3)
 PLAIN = Task(target="y", context=12, horizon=3)
 
@@ -39,7 +39,7 @@ def rich(series: Sequence[str] = ("a", "b", "c"), *, seed: int = 0, steps: int =
         wave = 2 * np.sin(2 * np.pi * hour / 24)
         values[s, :, 0] = 20 * (s + 1) + wave + 0.5 * values[s, :, 1] + shared[hour, 0] + 0.3 * values[s, :, 0]
     values[0, 40:44, 0] = values[0, 60:90:7, 2] = values[-1, :9, 2] = np.nan
-    values[1 % count, 100, 0] = np.nan
+    values[1 % count, 100:101, 0] = np.nan
     clock = Clock(np.datetime64("2024-03-28"), "h", "Europe/Berlin")
     channels = ("y", "price", "x", "sun", "wind")
     panel = Panel(torch.tensor(values), torch.tensor(shared), start, clock, tuple(series), channels)

@@ -1,13 +1,19 @@
 """The slow, obvious twins of everything fast."""
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from foretell.forecaster import Forecaster
 from foretell.nets.stacked_lstm import StackedLSTMNet
 from foretell.optim import Optimizer
+from foretell.panel import Panel
+from foretell.task import Roles
 
 # ---- training: optim, schedule, loss, noise ----
 
@@ -248,3 +254,131 @@ def resampled(series: list[str], times: list[datetime], values: list[float | Non
 
 
 # ---- end of reading ----
+
+
+# ---- core: windows, ridge, bands, simple rules, backtest ----
+
+
+def value_at(panel: Panel, series: int, row: int, channel: str) -> float:
+    """One cell of a panel, in the user's units; NaN where there is none."""
+    step = int(panel.start[series]) + row
+    if channel in panel.own:
+        inside = 0 <= row < panel.values.shape[1]
+        return float(panel.values[series, row, panel.own.index(channel)]) if inside else math.nan
+    if channel in panel.common:
+        inside = 0 <= step < panel.shared.shape[0]
+        return float(panel.shared[step, panel.common.index(channel)]) if inside else math.nan
+    wall = panel.clock.local(step).astype("datetime64[s]").item()
+    turn = {
+        "hour": ((wall.hour * 3600 + wall.minute * 60 + wall.second) / 86400),
+        "weekday": (wall.weekday() / 7),
+        "month": ((wall.month - 1) / 12),
+    }
+    if channel == "weekend":
+        return float(wall.weekday() >= 5)
+    kind, wave = channel.rsplit("_", 1)
+    return {"sin": math.sin, "cos": math.cos}[wave](2 * math.pi * turn[kind])
+
+
+Scaled = Callable[[str, int, float], float]  # channel, series, value -> scaled value
+
+
+def gathered(panel: Panel, roles: Roles, series: int, origin: int, context: int, horizon: int, scaled: Scaled) -> dict[str, list[list[float]]]:
+    """One window, cell by cell: a gap takes the last value seen in the window, 0 before the first."""
+
+    def cell(row: int, channel: str) -> float:
+        return scaled(channel, series, value_at(panel, series, row, channel))
+
+    past = [[0.0] * len(roles.features) for _ in range(context)]
+    observed = [[0.0] * len(roles.features) for _ in range(context)]
+    for c, channel in enumerate(roles.features):
+        last = 0.0
+        for t in range(context):
+            value = cell(origin - context + 1 + t, channel)
+            observed[t][c] = float(math.isfinite(value))
+            last = value if math.isfinite(value) else last
+            past[t][c] = last
+    ahead = range(origin + 1, origin + 1 + horizon)
+    future = [[cell(row, channel) for channel in roles.known] for row in ahead]
+    goal = [[cell(row, channel) for channel in roles.target] for row in ahead]
+    return {"past": past, "observed": observed, "future": future, "goal": goal}
+
+
+def usable_origins(panel: Panel, targets: Sequence[str], series: int, first: int, last: int, context: int, horizon: int) -> list[int]:
+    """Rows that can be an origin of a window whose goals lie in first < goal ≤ last."""
+    found = []
+    for row in range(panel.values.shape[1]):
+        inside = row - context + 1 >= 0 and first <= row and row + horizon <= last
+        back = [all(math.isfinite(value_at(panel, series, r, c)) for c in targets) for r in range(row - context + 1, row + 1)]
+        ahead = [all(math.isfinite(value_at(panel, series, r, c)) for c in targets) for r in range(row + 1, row + horizon + 1)]
+        if inside and 2 * sum(back) >= len(back) and any(ahead):
+            found.append(row)
+    return found
+
+
+def ridge_inputs(window: dict[str, list[list[float]]], targets: int, clocked: int) -> list[float]:
+    """One row of the design: measured channels over the context, targets less their last value; those the clock decides at
+    three steps a horizon, the last one first; all known ones ahead."""
+    past, future = window["past"], window["future"]
+    measured = len(past[0]) - clocked
+    row = [past[t][c] - (past[-1][c] if c < targets else 0.0) for t in range(len(past)) for c in range(measured)]
+    apart = max(1, len(future) // 3)
+    row += [past[t][c] for t in range(len(past) - 1, -1, -apart) for c in range(measured, measured + clocked)]
+    return row + [v for step in future for v in step]
+
+
+def ridge(x: np.ndarray, y: np.ndarray, weight: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted least squares on standardised inputs: the weights of raw inputs, and the intercept."""
+    share = weight / weight.sum()
+    middle, centre = share @ x, share @ y
+    deviation = np.sqrt(share @ (x - middle) ** 2)
+    live = deviation > 1e-9
+    z = (x - middle)[:, live] / deviation[live]
+    gram = (z * share[:, None]).T @ z + penalty * np.eye(z.shape[1])
+    told = np.zeros((x.shape[1], y.shape[1]))
+    told[live] = np.linalg.solve(gram, (z * share[:, None]).T @ (y - centre)) / deviation[live][:, None]
+    return told, centre - middle @ told
+
+
+def conformal_rank(scores: list[float], prob: float) -> float:
+    """The score of rank ⌈p(n+1)⌉ above the median, ⌊p(n+1)⌋ below it; beyond the scores seen, the outermost."""
+    ordered = sorted(s for s in scores if math.isfinite(s))
+    n = len(ordered)
+    exact = round(prob * (n + 1), 9)
+    rank = math.ceil(exact) if prob >= 0.5 else math.floor(exact)
+    return ordered[min(max(rank, 1), n) - 1]
+
+
+def seasonal_naive(past: list[float], horizon: int, season: int) -> list[float]:
+    told = list(past)
+    for _ in range(horizon):
+        told.append(told[-season])
+    return told[len(past) :]
+
+
+def drift(past: list[float], horizon: int) -> list[float]:
+    slope = (past[-1] - past[0]) / (len(past) - 1)
+    return [past[-1] + slope * (step + 1) for step in range(horizon)]
+
+
+def moving_average(past: list[float], horizon: int, window: int) -> list[float]:
+    return [sum(past[-window:]) / window] * horizon
+
+
+def backtested(fit: Callable[[Panel], Forecaster], panel: Panel, targets: tuple[str, ...], cuts: Sequence[Sequence[int]], every: int) -> list[Tensor]:
+    """Point forecasts cut by cut: fitted on what was known at the cut, predicted with the targets after it erased."""
+    told = []
+    model = None
+    for number, cut in enumerate(cuts):
+        if model is None or (every and number % every == 0):
+            model = fit(panel.until(torch.tensor(cut)))
+        values = panel.values.clone()
+        for s, step in enumerate(cut):
+            for c, channel in enumerate(panel.own):
+                if channel in targets:
+                    values[s, step - int(panel.start[s]) + 1 :, c] = math.nan
+        told.append(model.predict(replace(panel, values=values)).values)
+    return told
+
+
+# ---- end of core ----

@@ -269,7 +269,7 @@ def test_a_file_that_is_no_model(path: Path) -> None:
         {"float": 1.0},
         {"datetime64": 0, "unit": "parsec"},
         {"datetime64": 2**70, "unit": "s"},
-        {"datetime64": 0, "unit": "s],(,f8["},
+        {"datetime64": 0, "unit": "s],(0,)datetime64[s"},
         {"class": "Net", "fields": [1]},
         {"class": "Net", "fields": {"hidden": "many"}},
         {"class": "Fitted", "fields": {"net": 1, "weights": 2, "clock": 3}},

@@ -52,6 +52,17 @@ def _runs(table: Float[Tensor, "row channel"], first: Int[Tensor, " n"], length:
     return runs.view(len(first), length, channels)
 
 
+def in_phase(source: Source, found: Windows, season: int) -> Windows:
+    """Those whose origin lies whole seasons before the series' last observed target."""
+    if season == 1:
+        return found
+    series, origin = found.at(torch.arange(len(found)))
+    last = source.panel.last(*source.roles.target) - source.panel.start
+    keep = (last[series] - origin) % season == 0
+    owner = torch.arange(len(found.counts)).repeat_interleave(found.counts)
+    return Windows(found.flat[keep], found.width, torch.bincount(owner[keep], minlength=len(found.counts)))
+
+
 @dataclass(frozen=True, eq=False)
 class Feed:
     """Member m trains on its own series' windows (`apart`), or every member on all of them, each in its own order."""
@@ -64,9 +75,9 @@ class Feed:
     table: Table | None = None
 
     @classmethod
-    def of(cls, source: Source, parts: Split, members: int, *, apart: bool) -> Self:
-        """Of a split: windows of train to learn from, of stop to judge by."""
-        train, stop = (windows(source, span, by_series=apart) for span in (parts.train, parts.stop))
+    def of(cls, source: Source, parts: Split, members: int, *, apart: bool, season: int = 1) -> Self:
+        """Of a split: windows of train to learn from, of stop to judge by; only those that end whole seasons before the series' end."""
+        train, stop = (in_phase(source, windows(source, span, by_series=apart), season) for span in (parts.train, parts.stop))
         small = source.panel.values[..., 0].numel() * (len(source.roles.features) + len(source.roles.known)) <= ROOM
         return cls(source, train, stop, members, apart, Table.of(source) if small else None)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -26,6 +26,7 @@ from .task import Source, Split, Task, fit_scaling, roles_of, split, usable, win
 from .train import Curves, Progress, Training, flushed, train
 
 SIMPLE = (SeasonalNaive, Drift, MovingAverage)
+SEASONS = 150  # seasons of training windows from which a net is trained for one place in the season
 CALIBRATION = 200  # origins a series, at most, whose errors set the bands
 
 
@@ -69,6 +70,7 @@ def fit(
     source = source if start is None else replace(source, scaling=start.scaling_of(panel))
     notes = _check_length(source, parts)
     blank = _blank(source, task, net, training, parts, per_series, members)
+    blank = replace(blank, anchor=_anchor(source, parts, net, apart=per_series))
     learned = _learn(blank, source, parts, start, watch, checkpoint)
     model = replace(blank, weights=learned.weights, curves=learned.curves, notes=notes + learned.notes)
     return replace(model, bands=_bands(model, source, parts), facts={**learned.facts, "seconds": round(perf_counter() - began, 3)})
@@ -134,6 +136,21 @@ def _told(source: Source, parts: Split) -> tuple[Part, ...]:
     return tuple(found)
 
 
+def _anchor(source: Source, parts: Split, net: Net, *, apart: bool) -> Int[Tensor, " series"] | None:
+    """Each series' last observed step, if the net is to be trained for forecasts from that place in the season only."""
+    clock = source.panel.clock
+    if not isinstance(net, StackedLSTM) or not net.ridge or net.in_phase is False or clock.season == 1:
+        return None
+    last = source.panel.last(*source.roles.target)
+    if net.in_phase is None:
+        seasons = (parts.train.last - parts.train.first - source.context - source.horizon) // clock.season
+        few = int(seasons.min() if apart else seasons.clamp(min=0).sum()) < SEASONS
+        apart_in_phase = bool(((last - last[0]) % clock.season != 0).any())
+        if not clock.sub_daily or few or apart_in_phase:
+            return None
+    return last
+
+
 def _follows(start: Forecaster, panel: Panel, task: Task, net: Net, per_series: bool) -> Panel:
     """The new data as the model to go on from sees it; what makes going on impossible gets its sentence."""
     if not isinstance(net, StackedLSTM):
@@ -153,7 +170,8 @@ def _learn(
     if isinstance(model.net, Ridge):
         return _solved(model.net, model, source, parts)
     module, final = _begun(model.net, model, source, parts, start)
-    feed = Feed.of(source, parts, len(model.members), apart=model.per_series)
+    season = source.panel.clock.season if model.anchor is not None else 1
+    feed = Feed.of(source, parts, len(model.members), apart=model.per_series, season=season)
     trained = train(module, feed, model.training, names=model.members, levels=model.task.levels, checkpoint=checkpoint, watch=watch)
     weights, facts = dict(trained.weights), {"device": trained.device, "best epoch": _span((trained.best_epoch + 1).double())}
     if isinstance(module, Residual):

@@ -29,7 +29,11 @@ PIECE = 8192  # windows forecast at once: bounds the memory of a backtest over m
 
 @dataclass(frozen=True, eq=False)
 class Forecaster:
-    """What `forecast.fit` returns and a file holds: the question, the net, and all that was learned on the training cut."""
+    """What `forecast.fit` returns and a file holds: the question, the net, and all that was learned on the training cut.
+
+    `anchor` is a clock step for each series: where it is given, the net was trained for origins that lie whole seasons from
+    it, and others are left to the ridge it stands on.
+    """
 
     task: Task
     net: Net
@@ -46,6 +50,7 @@ class Forecaster:
     members: tuple[str, ...]
     per_series: bool
     bands: Conformal
+    anchor: Int[Tensor, " series"] | None = None
     curves: Curves | None = None
     parts: tuple[Part, ...] = ()
     facts: Mapping[str, str | float] = field(default_factory=dict)
@@ -144,13 +149,14 @@ class Forecaster:
         return torch.stack([self.bands.spread[self._place[s]] if s in self._place else one for s in series])
 
     def summary(self) -> str:
-        """The model in a few lines."""
+        """The model in a few lines; of a net, also its layers with output shapes and parameters."""
         size = sum(w.numel() for w in self.weights.values())
         words = [f"{type(self.net).__name__}: {', '.join(self.roles.target)}, {self.context} steps back, {self.task.horizon} ahead"]
         words += [f"{len(self.series)} series, {len(self.members)} member(s), {size:,} weights, scale {self.training.scale}"]
         words += [f"{p.name}: {self.clock.local(p.first)} … {self.clock.local(p.last)}, {p.rows:,} windows" for p in self.parts]
         words += [f"{name}: {value}" for name, value in self.facts.items()]
-        return "\n".join([*words, *self.notes])
+        layers = [str(self.net.summary(self.shape))] if isinstance(self.net, StackedLSTM) else []
+        return "\n".join([*words, *self.notes, *layers])
 
     def __repr__(self) -> str:
         return f"Forecaster({self.summary().splitlines()[0]})"
@@ -159,19 +165,27 @@ class Forecaster:
     def _place(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.series)}
 
-    def _piece(self, source: Source, series: Tensor, origin: Tensor, place: Tensor) -> Tensor:
-        cuts = origin.shape[1]
-        batch = source.inputs(series.repeat_interleave(cuts), origin[series].reshape(-1))
+    def _piece(self, source: Source, series: Int[Tensor, " n"], origin: Int[Tensor, "series cut"], place: Int[Tensor, " series"]) -> Tensor:
+        size = (len(series), origin.shape[1])
+        batch = source.inputs(series.repeat_interleave(size[1]), origin[series].flatten())
         weights = dict(self.weights)
         if self.per_series:
-            shaped = Batch(*(x.unflatten(0, (len(series), cuts)) for x in batch))
-            weights = {name: w[place[series]] for name, w in weights.items()} if len(self.members) > 1 else weights
+            shaped = Batch(*(x.unflatten(0, size) for x in batch))
+            weights = {name: w[place[series]] for name, w in weights.items()}
         else:
             shaped = Batch(*(x.expand(len(self.members), *x.shape) for x in batch))
         device = next((w.device for w in weights.values()), None)
         inputs = tuple(x.to(device) for x in (shaped.past, shaped.observed, shaped.future, shaped.static))
-        output: Tensor = functional_call(self.module, weights, inputs).to(origin.device)
-        return output if self.per_series else output.mean(0).unflatten(0, (len(series), cuts))
+        output: Tensor = functional_call(self.module, weights, inputs)
+        if self.anchor is not None:
+            step = origin[series] + source.panel.start[series, None]
+            whole = (step - self.anchor[place[series], None]) % self.clock.season == 0
+            if not whole.all():
+                plain = functional_call(self.module, {**weights, "alpha": torch.zeros_like(weights["alpha"])}, inputs)
+                whole = whole if self.per_series else whole.view(1, -1)
+                output = torch.where(whole[..., None, None, None].to(device), output, plain)
+        output = output.to(origin.device)
+        return output if self.per_series else output.mean(0).unflatten(0, size)
 
     def _too_short(self, source: Source, row: Tensor) -> list[tuple[int, str]]:
         columns = [source.panel.own.index(c) for c in self.roles.target]

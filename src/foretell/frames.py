@@ -32,6 +32,15 @@ def to_columns(frame: object) -> tuple[Columns, Native]:
     return {str(name): _array(data[name]) for name in data.columns}, native
 
 
+def is_zoned(frame: object, column: str) -> bool:
+    """True if a column's times say their time zone themselves; `to_columns` then gives them in UTC."""
+    import narwhals as nw
+
+    data = nw.from_native(frame, pass_through=True)
+    kind = data.collect_schema()[column] if isinstance(data, nw.DataFrame | nw.LazyFrame) else None
+    return isinstance(kind, nw.Datetime) and kind.time_zone is not None
+
+
 def to_frame(columns: Mapping[str, Any], native: Native = "polars") -> Any:
     """Columns → the kind of frame the user came with."""
     import importlib

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .clock import Clock
+from .clock import Clock, utc_from_local
 from .errors import DataError, TaskError, nearest
-from .frames import Native, to_columns, to_frame
+from .frames import Native, is_zoned, to_columns, to_frame
 
 CYCLES = ("minute", "hour", "weekday", "day", "month", "dayofyear")
 FLAGS = ("weekend",)
@@ -197,7 +197,10 @@ class Panel:
             raise DataError(f'the frame to extend with has no column "{names.id}" that says which of the {len(self)} series a row belongs to')
         ids = columns.get(names.id, np.full(len(columns[names.time]), self.series[0], dtype=object))
         at = torch.tensor(positions([text_of(i) for i in ids], self.series, "series"), dtype=torch.long)
-        return self._put(at, torch.from_numpy(self.clock.index(as_times(columns[names.time]))), {c: columns[c] for c in fresh})
+        times = as_times(columns[names.time])
+        if self.clock.zone and self.clock.sub_daily and not is_zoned(frame, names.time):
+            times = utc_from_local(times, self.clock.zone)
+        return self._put(at, torch.from_numpy(self.clock.index(times)), {c: columns[c] for c in fresh})
 
     def _put(self, at: Tensor, step: Tensor, columns: Mapping[str, np.ndarray]) -> Self:
         row = step - self.start[at]
@@ -233,7 +236,7 @@ def from_array(
     >>> from_array([[1.0, 2.0, 3.0]], step="h")
     Panel(1 series × 3 steps of h, 2000-01-01T00:00:00 … 2000-01-01T02:00:00, channels: y)
     """
-    array = torch.as_tensor(values)
+    array = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
     array = array if array.dtype == torch.float64 else array.to(torch.float32)
     array = array[None, :, None] if array.ndim == 1 else array[..., None] if array.ndim == 2 else array
     ids = tuple(series) if series is not None else tuple(f"s{i}" for i in range(len(array)))

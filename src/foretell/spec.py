@@ -1,8 +1,9 @@
 """Spec: a frozen, validated choice of options whose every wrong value gets one sentence."""
 
-from typing import Any, Self
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, ValidatorFunctionWrapHandler
+from pydantic_core.core_schema import CoreSchema, no_info_wrap_validator_function
 
 from .errors import TaskError, nearest
 
@@ -12,9 +13,13 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    @model_validator(mode="wrap")
     @classmethod
-    def _in_a_sentence(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        # Around the whole schema, so that a subclass's own validators are inside; a wrap validator of this class is not.
+        return no_info_wrap_validator_function(cls._in_a_sentence, handler(source))
+
+    @classmethod
+    def _in_a_sentence(cls, data: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         try:
             return handler(data)
         except ValidationError as error:

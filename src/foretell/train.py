@@ -36,11 +36,11 @@ class Training(Spec):
     kept. `device` "auto" is a CUDA card if there is one. `scale` is fitted per series, or over all if `pooled`.
     """
 
-    epochs: int = Field(default=50, ge=1)
+    epochs: int = Field(default=60, ge=1)
     batch: int = Field(default=64, ge=1)
     optimizer: Optimizer = Optimizer()
-    loss: LossKind = "mse"
-    patience: int = Field(default=7, ge=1)
+    loss: LossKind = "mae"
+    patience: int = Field(default=8, ge=1)
     stop: float = Field(default=0.1, ge=0, lt=1)
     calibrate: float = Field(default=0.1, ge=0, lt=1)
     seed: int = Field(default=0, ge=0)

@@ -88,7 +88,7 @@ class _Typed(NamedTuple):
         base = kinds()[self.kind]
         net, of_training, of_optimizer = self._sorted(base.net)
         try:
-            made = type(base.net).model_validate({**base.net.model_dump(exclude_unset=True), **net})
+            made = type(base.net).model_validate({**base.net.model_dump(exclude_defaults=True), **net})
             return Contender(name, made, trained_by(base.training, training, {**of_training, "optimizer": of_optimizer}))
         except TaskError as error:
             raise TaskError(f"--net {self.text}: {error}") from None

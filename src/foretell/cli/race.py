@@ -95,8 +95,12 @@ def planned(asked: Asked, test: Test) -> Plan:
     cuts = cuts_of(panel, task, windows, step, where)
     first, last = (stamp(wall(panel.clock, int(c)), panel.clock) for c in (cuts.min(), cuts.max()))
     often = f"{len(cuts)} forecasts, made from {first} to {last}" if len(cuts) > 1 else f"one forecast, made at {first}"
-    again = "" if len(cuts) == 1 else "; fitted once, at the first" if not refit else f"; fitted again at every {f'{refit}th' if refit > 1 else 'one'}"
+    again = "" if len(cuts) == 1 else "; fitted once, at the first" if not refit else f"; fitted again at every {_nth(refit)}"
     return Plan(windows, step, where, refit, len(cuts), f"test: {often}{again}")
+
+
+def _nth(number: int) -> str:
+    return {1: "one", 2: "2nd", 3: "3rd"}.get(number, f"{number}th")
 
 
 def _share(text: str) -> float | str:

@@ -29,7 +29,7 @@ def _layers(hidden: tuple[int, ...]) -> tuple[int, ...]:
 
 Rate = Annotated[float, AfterValidator(_share)]
 Units = Annotated[int, Field(ge=1)]
-USUAL_DROPOUT = (0.2, 0.1)
+USUAL_DROPOUT = (0.3, 0.3)
 
 
 class StackedLSTM(Spec):
@@ -40,6 +40,8 @@ class StackedLSTM(Spec):
     reads the known channels of the whole horizon: straight (`ahead` 0), or through that many units that see the past too.
     `centre` takes the targets' level out of the window and puts it back on the forecast. `mask` tells the net which values
     were observed. With `ridge`, fit starts from the closed-form ridge and the net learns what that misses.
+    `in_phase` trains on the windows that end where the series ends in its season (a day-ahead forecast is made at one hour)
+    and leaves forecasts from other origins to the ridge; None does so below daily steps if there are enough such windows.
     """
 
     hidden: Annotated[tuple[Units, ...], AfterValidator(_layers)] = (64, 32)
@@ -48,10 +50,11 @@ class StackedLSTM(Spec):
     l2: float = Field(default=0.0, ge=0)
     l2_on: Literal["input", "recurrent", "both"] = "input"
     segment: int | None = Field(default=None, ge=1)
-    ahead: int = Field(default=32, ge=0)
-    centre: Literal["none", "last", "mean"] = "none"
+    ahead: int = Field(default=128, ge=0)
+    centre: Literal["none", "last", "mean"] = "last"
     mask: bool = False
     ridge: bool = True
+    in_phase: bool | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -220,6 +223,6 @@ def presets() -> dict[str, Preset]:
 
 def _lesson(hidden: tuple[int, ...], l2: float, rates: tuple[float, ...], *, batch: int, rate: float = 1e-3, patience: int = 7) -> Preset:
     """As the scripts have it: step by step, all from the net itself, values scaled to 0 … 1, no clipping."""
-    net = StackedLSTM(hidden=hidden, dropout=rates, l2=l2, segment=1, ahead=0, ridge=False)
+    net = StackedLSTM(hidden=hidden, dropout=rates, l2=l2, segment=1, ahead=0, centre="none", ridge=False)
     optimizer = {"kind": "adam", "rate": rate, "schedule": "constant", "clip": None}
     return Preset(net, {"epochs": 50, "batch": batch, "optimizer": optimizer, "loss": "mse", "patience": patience, "stop": 0.1, "scale": "minmax"})
