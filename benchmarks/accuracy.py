@@ -55,6 +55,9 @@ class Effort:
     def training(self, **fields: object) -> Training:
         return Training.model_validate({**fields, **({"epochs": 1} if self.quick else {})})
 
+    def panel(self, panel: ft.Panel) -> ft.Panel:
+        return panel.until(panel.start + 3999) if self.quick else panel
+
     def test(self, share: float | str) -> float | str:
         return 0.02 if self.quick else share
 
@@ -85,7 +88,7 @@ def run(name: str, effort: Effort) -> None:
 def tetuan(path: Path, effort: Effort) -> list[Table]:
     """City load, hourly. Chronological 70/10/20 (train, stop, test), context 168, horizon 24, origins every 24 h; hour, weekday
     and weekend known ahead, weather only in the past; every model fitted once, before the test part."""
-    panel = ft.read(path, time="Date").with_calendar("hour", "weekday", "weekend")
+    panel = effort.panel(ft.read(path, time="Date")).with_calendar("hour", "weekday", "weekend")
     task = Task(target="Usage", known=ft.calendar_of(panel), context=168, horizon=24)
     return compared(Case("tetuan", "Tetuan", panel, task, effort.training(stop=STOP, calibrate=0), effort.test(0.2), 24, plain("WAPE")), effort)
 
@@ -93,7 +96,7 @@ def tetuan(path: Path, effort: Effort) -> list[Table]:
 def nord_pool(path: Path, effort: Effort) -> list[Table]:
     """Day-ahead price, EUR/MWh, hourly. The last 728 days are the test part; of what is before, the last eighth is the stop
     part. Context 168, horizon 24, origins at midnight; asinh scale; grid load and wind forecasts and the calendar known ahead."""
-    panel = ft.read(path).with_calendar("hour", "weekday", "weekend")
+    panel = effort.panel(ft.read(path)).with_calendar("hour", "weekday", "weekend")
     known = ("Grid load forecast", "Wind power forecast", *ft.calendar_of(panel))
     task = Task(target="Price", known=known, context=168, horizon=24)
     training = effort.training(stop=STOP, calibrate=0, scale="asinh")
@@ -103,7 +106,7 @@ def nord_pool(path: Path, effort: Effort) -> list[Table]:
 def household(path: Path, effort: Effort) -> list[Table]:
     """One household's power, kW, hourly, 421 hours missing and left missing. Chronological 70/10/20, context 168, horizon 24,
     origins every 24 h; the target's own past and the calendar, nothing else."""
-    panel = ft.read(path, time="dt").with_calendar("hour", "weekday", "weekend")
+    panel = effort.panel(ft.read(path, time="dt")).with_calendar("hour", "weekday", "weekend")
     task = Task(target="Global_active_power", known=ft.calendar_of(panel), past=(), context=168, horizon=24)
     return compared(Case("household", "Household", panel, task, effort.training(stop=STOP, calibrate=0), effort.test(0.2), 24, plain("MAE")), effort)
 
@@ -113,6 +116,7 @@ def etth1(path: Path, effort: Effort) -> list[Table]:
     stop, 2,880 test; context 336, horizon 96, every origin; errors in standard deviations of the training part, mean over
     all windows and channels. No calendar."""
     wide = ft.read(path).until(14399)
+    wide = effort.panel(wide)
     panel = replace(ft.from_array(wide.values[0].T, series=wide.channels, step="h"), clock=wide.clock)
     task = Task(target="y", context=336, horizon=96, levels=())
     spread = panel.values[:, :8640].std(1, correction=0)
@@ -121,7 +125,7 @@ def etth1(path: Path, effort: Effort) -> list[Table]:
         error = (result.truth - result.point[model]) / spread[None, :, None]
         return {"MSE": float(error.square().mean()), "MAE": float(error.abs().mean())}
 
-    case = Case("etth1", "ETTh1, 96 ahead", panel, task, effort.training(stop=0.25, calibrate=0), 0.2, 168 if effort.quick else 1, score, bands=False)
+    case = Case("etth1", "ETTh1, 96 ahead", panel, task, effort.training(stop=0.25, calibrate=0), effort.test(0.2), 24 if effort.quick else 1, score, bands=False)
     extra = {"ridge, every origin alike": partial(forecast.fit, task=task, net=Ridge(phase=0), training=case.training)}
     return compared(case, effort, extra)
 

@@ -239,8 +239,9 @@ def test_report_again_in_korean(whole: Callable[..., Said], done: Path, tmp_path
     assert said.code == 0, said.err
     text = (tmp_path / "ko.html").read_text()
     assert "전력" in text and 'lang="ko"' in text
-    same = whole("report", str(done), "--out", "en.html")
-    assert same.code == 0 and (tmp_path / "en.html").read_bytes() == (done / "report.html").read_bytes()
+    assert whole("report", str(done), "--out", "en.html").code == 0
+    pages = [file.read_text().partition("Model card</h2>") for file in (tmp_path / "en.html", done / "report.html")]
+    assert pages[0][1] and pages[0][0] == pages[1][0]
 
 
 def test_report_of_a_model_and_a_file(whole: Callable[..., Said], done: Path, tmp_path: Path) -> None:

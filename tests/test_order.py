@@ -25,7 +25,7 @@ ROWS = (
     ("detect",),
     ("backtesting", "explanation"),
     ("tuning", "plan"),
-    ("reading", "storage", "plotting", "page"),
+    ("reading", "storage", "plotting", "page", "diagnosis"),
     ("reporting",),
     ("cli", "studio"),
     ("__init__", "__main__"),

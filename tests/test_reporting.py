@@ -263,7 +263,7 @@ def test_both_languages_are_complete() -> None:
 
 def test_every_word_is_used_and_every_word_used_is_there() -> None:
     source = Path(wording.__file__).parent
-    code = "".join((source / name).read_text(encoding="utf-8") for name in ("words.py", "plotting.py", "reporting.py", "page.py"))
+    code = "".join((source / name).read_text(encoding="utf-8") for name in ("words.py", "plotting.py", "reporting.py", "page.py", "diagnosis.py"))
     table = words("en").table
     for key in set(re.findall(r"""say\[["'](\w+)["']\]""", code)) | set(re.findall(r"""self\[["'](\w+)["']\]""", code)):
         assert key in table, key

@@ -1,6 +1,8 @@
 """Task, windows and gathering: fast = naive twins on panels with gaps; every wrong question gets its sentence."""
 
+import math
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -36,13 +38,16 @@ def source_of(panel: Panel, context: int, horizon: int, target: tuple[str, ...] 
 def scaled_by_hand(panel: Panel) -> naive.Scaled:
     """Mean and deviation of each series and channel; what the clock decides is taken as it is."""
 
-    def scaled(channel: str, series: int, value: float) -> float:
-        if channel not in panel.channels:
-            return value
+    @cache
+    def facts(channel: str, series: int) -> tuple[float, float]:
         seen = panel.values[series, :, panel.own.index(channel)] if channel in panel.own else panel.shared[:, panel.common.index(channel)]
-        known = [float(v) for v in seen if bool(v.isfinite())]
+        known = [v for v in seen.tolist() if math.isfinite(v)]
         mean = sum(known) / len(known)
-        return (value - mean) / (sum((v - mean) ** 2 for v in known) / len(known)) ** 0.5
+        return mean, math.sqrt(sum((v - mean) ** 2 for v in known) / len(known))
+
+    def scaled(channel: str, series: int, value: float) -> float:
+        mean, deviation = facts(channel, series) if channel in panel.channels else (0.0, 1.0)
+        return (value - mean) / deviation
 
     return scaled
 

@@ -3,14 +3,19 @@
 import os
 import platform
 import shlex
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+import torch
+
+import foretell
+
 RESULTS = Path(__file__).resolve().parent.parent / "results"
-OURS = ("foretell", "torch", "numpy")
+HOME = Path(__file__).resolve().parent.parent.parent
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,8 @@ class Page:
     def _measured(self, versions: Sequence[str]) -> str:
         script = Path(sys.argv[0]).name
         command = shlex.join(["benchmarks/" + script, *sys.argv[1:]])
-        ours = [f"Python {platform.python_version()}", *(f"{name} {metadata.version(name)}" for name in OURS)]
+        ours = [f"foretell {foretell.__version__}{commit()}", f"torch {torch.__version__}", f"numpy {metadata.version('numpy')}"]
+        ours = [f"Python {platform.python_version()}", *ours]
         place = f"{processor()}, {os.cpu_count()} cores, load average {self.load:.1f} when it began and {os.getloadavg()[0]:.1f} at the end"
         return f"Command: `{command}`  \nVersions: {', '.join([*ours, *versions])}  \nMachine: {place}"
 
@@ -71,3 +77,12 @@ def processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def commit() -> str:
+    """Which state of the repository was measured, if git can tell."""
+    try:
+        told = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HOME, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return f" ({told.stdout.strip()})" if told.returncode == 0 else ""

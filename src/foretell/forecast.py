@@ -192,7 +192,9 @@ def _begun(net: StackedLSTM, model: Forecaster, source: Source, parts: Split, st
         return module, {}
     if not isinstance(module, Residual):
         return module, {}
-    solved = solve(Ridge(), replace(model.shape, members=1), source, parts, model.task.levels, by_series=model.per_series)
+    # A net for forecasts from every origin stands on a ridge that weighs every origin alike.
+    ridge = Ridge(phase=0.0) if net.in_phase is False else Ridge()
+    solved = solve(ridge, replace(model.shape, members=1), source, parts, model.task.levels, by_series=model.per_series)
     every = {name: w.expand(len(model.members), *w.shape[1:]) for name, w in solved.weights.items()}
     dtype = source.panel.values.dtype
     judged = {"weight": solved.chosen.weight.to(dtype), "bias": solved.chosen.bias.to(dtype), "offset": solved.weights["offset"]}

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from .clock import Clock
+from .diagnosis import Diagnosis
 from .forecaster import Forecaster
 from .outcome import Forecast, Part
 from .page import Column, Section, folded, maker, page, pairs, paragraphs, table, write
@@ -33,10 +34,11 @@ def report(
     lang: str = "en",
     title: str | None = None,
     curves: Mapping[str, Curves] | None = None,
+    diagnosis: Diagnosis | None = None,
 ) -> Path:
     """Writes one HTML file that opens without a network, and returns its path; what is not given is left out.
 
-    The same values give the same bytes. The file appears whole or not at all.
+    A `diagnosis` puts the nets side by side, with the picture of their `curves`. The same values give the same bytes. The file appears whole or not at all.
     """
     say = words(lang)
     targets = forecast.targets if forecast else backtest.targets if backtest else panel.channels[:1]
@@ -45,7 +47,7 @@ def report(
         *(_backtest(backtest, say) if backtest else ()),
         *([_parts(model.parts, model.clock, say)] if model and not backtest else ()),
         _data(panel, targets, say),
-        *_curves(curves or (model.curves if model else None), say),
+        *_learned(diagnosis, curves or (model.curves if model else None), say),
         *([_card(model, say)] if model else ()),
         _notes(forecast, backtest, model, say),
     ]
@@ -178,8 +180,14 @@ def _found(panel: Panel, series: int, target: str, several: bool, say: Words) ->
     return [name, *ends, f"{len(rows):,}", f"{rows[-1] - rows[0] + 1 - len(rows):,}", *(number(float(v)) for v in (held.min(), held.mean(), held.max()))]
 
 
-def _curves(curves: Curves | Mapping[str, Curves] | None, say: Words) -> list[Section]:
-    return [Section(say["curves"], (say["curves_text"],), plot(curves, lang=say.lang))] if curves else []
+def _learned(diagnosis: Diagnosis | None, curves: Curves | Mapping[str, Curves] | None, say: Words) -> list[Section]:
+    """How the losses fell; with a diagnosis also what it found of each net, and what to try next."""
+    figure, known = (plot(curves, lang=say.lang), say["curves_text"]) if curves else (None, "")
+    if diagnosis is None:
+        return [Section(say["curves"], (known,), figure)] if curves else []
+    texts = (*diagnosis.sentences(say.lang), say["against_text"], known)
+    columns = [Column(title, cells, left=at in (0, 7, 8)) for at, (title, cells) in enumerate(diagnosis.cells(say.lang).items())]
+    return [Section(say["against"], texts, figure, table(columns))]
 
 
 def _card(model: Forecaster, say: Words) -> Section:

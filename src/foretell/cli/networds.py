@@ -113,7 +113,10 @@ def trained_by(*options: Options) -> Training:
     """A Training from several sources, the later ones first in rank."""
     whole: dict[str, Any] = {}
     for one in options:
-        whole |= {**one, "optimizer": {**whole.get("optimizer", {}), **one.get("optimizer", {})}}
+        optimizer = {**whole.get("optimizer", {}), **one.get("optimizer", {})}
+        whole |= {**one, "optimizer": optimizer}
+    if not whole["optimizer"]:
+        del whole["optimizer"]
     return Training.model_validate(whole)
 
 
