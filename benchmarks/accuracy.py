@@ -59,7 +59,7 @@ class Effort:
         return panel.until(panel.start + 3999) if self.quick else panel
 
     def test(self, share: float | str) -> float | str:
-        return 0.02 if self.quick else share
+        return 0.05 if self.quick else share
 
 
 def main() -> None:

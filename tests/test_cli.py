@@ -14,6 +14,7 @@ from foretell.cli.flags import ASKS, READS, STEPS, TRAINS
 from foretell.cli.main import in_flags
 from foretell.cli.networds import contenders
 from foretell.cli.runs import METRICS, Place, staged
+from foretell.cli.screen import fitting
 from foretell.errors import FileError, TaskError
 from foretell.nets import StackedLSTM
 from foretell.optim import Optimizer
@@ -400,6 +401,13 @@ def test_ctrl_c_in_a_nets_training_ends_the_test_too(run: Callable[..., Said], t
     before = names(tmp_path)
     assert run("backtest", "power.csv", "--target", "Usage", *SMALL, "--net", "lstm:hidden=4,epochs=5,segment=6").code == 130
     assert names(tmp_path) == before
+
+
+def test_a_narrow_terminal_gets_fewer_columns() -> None:
+    table = {"model": ["a" * 20], "MAE": ["1"], "RMSE": ["1"], "bias": ["1"], "peak WAPE": ["1"], "skill": ["1"]}
+    assert list(fitting(table, 60)) == list(table)
+    assert list(fitting(table, 50)) == ["model", "MAE", "RMSE", "bias", "skill"]
+    assert list(fitting(table, 10)) == ["model", "MAE", "skill"]
 
 
 # ---------------------------------------------------------------- net words

@@ -22,8 +22,7 @@ def clock_of(step: str, zone: str | None = None) -> Clock:
 def test_steps_come_back_from_their_times(step: str, index: list[int], zone: str | None) -> None:
     clock = clock_of(step, zone)
     assert clock.index(clock.times(np.array(index))).tolist() == index
-    shifted = clock.shift(7)
-    assert shifted.times(np.array(index) - 7).tolist() == clock.times(np.array(index)).tolist()
+    assert (np.diff(clock.times(np.sort(index)).astype(np.int64)) >= 0).all()
 
 
 @pytest.mark.parametrize(

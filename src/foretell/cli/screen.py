@@ -13,6 +13,7 @@ from ..scoreboard import Backtest
 from ..words import decimals, number, percent, stamp, wall
 
 SHOWN = ("MAE", "RMSE", "WAPE", "MASE", "coverage", "bias", "peak_WAPE", "skill")
+SPARE = ("peak WAPE", "bias", "RMSE", "MASE")
 SHARES = ("WAPE", "coverage", "peak_WAPE", "skill")
 WIDE = 160  # columns where there is no terminal to ask
 
@@ -44,10 +45,10 @@ class Screen:
         from rich import box
         from rich.table import Table
 
-        columns = {"model": [str(m) for m in backtest.models], **_cells(backtest)}
+        columns = fitting({"model": [str(m) for m in backtest.models], **_cells(backtest)}, _console().width)
         grid = Table(*columns, box=box.SIMPLE_HEAD)
-        for column in grid.columns[1:]:
-            column.justify = "right"
+        for column in grid.columns:
+            column.justify = "right" if column.header != "model" else "left"
             column.no_wrap = True
         for row in zip(*columns.values(), strict=True):
             grid.add_row(*row)
@@ -115,6 +116,15 @@ def _cells(backtest: Backtest) -> dict[str, list[str]]:
             digits = decimals(listed)
             found[title] = [percent(v, 1) if base in SHARES else number(v, digits) for v in listed]
     return found
+
+
+def fitting(columns: Mapping[str, list[str]], width: int) -> dict[str, list[str]]:
+    """Without the columns that a narrow terminal can spare; whole numbers rather than cut ones."""
+    kept = dict(columns)
+    for spare in SPARE:
+        if sum(max(map(len, (name, *cells))) + 2 for name, cells in kept.items()) + 2 > width:
+            kept.pop(spare, None)
+    return kept
 
 
 def plain(value: Any) -> Any:
