@@ -16,7 +16,7 @@ from foretell.nets import Ridge
 
 
 def table(path: Path) -> dict[str, np.ndarray]:
-    frame = pl.read_csv(path, try_parse_dates=True)
+    frame = pl.read_csv(path, infer_schema_length=None)
     return {name: frame[name].to_numpy() for name in frame.columns}
 
 

@@ -14,7 +14,7 @@ from foretell.cli.flags import ASKS, READS, STEPS, TRAINS
 from foretell.cli.main import in_flags
 from foretell.cli.networds import contenders
 from foretell.cli.runs import METRICS, Place, staged
-from foretell.cli.screen import fitting
+from foretell.cli.screen import Bar, fitting
 from foretell.errors import FileError, TaskError
 from foretell.nets import StackedLSTM
 from foretell.optim import Optimizer
@@ -352,6 +352,7 @@ def test_what_goes_wrong_is_one_sentence_and_leaves_nothing(run: Callable[..., S
     before = names(tmp_path)
     said = run(*words.split())
     assert said.code == 2 and not said.out
+    assert "test:" not in said.err, "said only after the work had begun"
     last = said.err.splitlines()[-1]
     assert last.startswith("foretell: ") and sentence in last
     assert names(tmp_path) == before and names(tmp_path / "full") == {"mine.txt"}
@@ -376,6 +377,8 @@ def test_an_error_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
     with pytest.raises(KeyboardInterrupt), staged(Place(old, force=True)):
         raise KeyboardInterrupt
+    with pytest.raises(FileError, match="cannot be written"), staged(Place(old, force=True)) as folder:
+        folder.rmdir()
     with pytest.raises(FileError, match="appeared meanwhile"), staged(Place(old)):
         pass
     assert names(tmp_path) == {"run"} and (old / METRICS).read_text() == "old"
@@ -394,10 +397,11 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(run: Callable[..., Said], tmp_p
 def test_ctrl_c_in_a_nets_training_ends_the_test_too(run: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """train keeps the best weights so far and says so; a table of nets half trained would mislead."""
 
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
+    def stop(bar: Bar, done: int, epoch: int) -> None:
+        if 1 < epoch < bar.epochs:
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr("foretell.cli.screen.Bar.epoch", stop)
+    monkeypatch.setattr(Bar, "epoch", stop)
     before = names(tmp_path)
     assert run("backtest", "power.csv", "--target", "Usage", *SMALL, "--net", "lstm:hidden=4,epochs=5,segment=6").code == 130
     assert names(tmp_path) == before

@@ -103,12 +103,13 @@ def test_members_ignore_their_neighbours(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["ridge", "lstm on ridge"])
+@pytest.mark.parametrize("late", [True, False], ids=["began late", "ended early"])
 @pytest.mark.parametrize("other", [60, 30, 8])
-def test_members_ignore_a_neighbour_of_another_length(name: str, other: int) -> None:
+def test_members_ignore_a_neighbour_of_another_length(name: str, other: int, late: bool) -> None:
     """The shortest has no stop window, then no window at all."""
     panel = plain(130, ("a", "b"))
     values = panel.values.clone()
-    values[1, :-other] = torch.nan
+    values[1, slice(None, -other) if late else slice(other, None)] = torch.nan
     short = replace(panel, values=values)
     among = fitted(name, short, PLAIN, per_series=True)
     alone = fitted(name, short.pick("a"), PLAIN, per_series=True)
@@ -215,6 +216,7 @@ def test_the_same_seed_gives_the_same_bits(name: str, alone: bool) -> None:
 def test_an_ensemble_is_the_mean_of_its_members(name: str) -> None:
     panel = plain(120)
     model = forecast.fit(panel, PLAIN, NETS[name], TRAINING, members=3)
+    model = replace(model, weights={k: torch.ones_like(w) if k == "alpha" else w for k, w in model.weights.items()})
     each = [replace(model, members=(m,), weights={k: w[[i]] for k, w in model.weights.items()}) for i, m in enumerate(model.members)]
     values = torch.stack([one.predict(panel).values for one in each])
     assert values.std(0).max() > 1e-6

@@ -23,7 +23,7 @@ def ask(python: Path, script: str, **options: object) -> Answer:
     words = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
     # What a peer writes to disk on the way (logs, checkpoints) stays in the folder that git ignores.
     ENVS.mkdir(exist_ok=True)
-    done = subprocess.run([python, HERE / "peers" / script, *words], capture_output=True, text=True, cwd=ENVS, env=_quiet(), check=False)
+    done = subprocess.run([python, HERE / "peers" / script, *words], capture_output=True, text=True, cwd=ENVS, env=_around(python), check=False)
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         raise ChildError(f"{script} ended with {done.returncode}: {(done.stderr.strip().splitlines() or ['nothing said'])[-1]}")
@@ -31,8 +31,11 @@ def ask(python: Path, script: str, **options: object) -> Answer:
     return answer
 
 
-def _quiet() -> dict[str, str]:
-    return {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
+def _around(python: Path) -> dict[str, str]:
+    """No graphics card for anyone, no chatter, and foretell for our own children alone."""
+    rest = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    found = {**rest, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
+    return found | {"PYTHONPATH": str(HERE.parent / "src")} if python == ours() else found
 
 
 def ours() -> Path:

@@ -60,7 +60,7 @@ def backtest(
     step: int | None = None,
     test: float | str | None = None,
     refit: int | None = None,
-    level: Sequence[float] | None = None,
+    level: Sequence[int | float] | None = None,
     watch: Watch | None = None,
 ) -> Backtest:
     """Forecasts at rolling origins beside what came. Rows `seasonal_naive` and `ridge` are added.

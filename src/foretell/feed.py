@@ -92,6 +92,8 @@ class Feed:
 
     def stop_batches(self, member_at: Int[Tensor, " row"]) -> Iterator[Batch]:
         """All windows of the stop part, those of each member side by side."""
+        if not len(self.stop):
+            return
         if self.apart:
             counts = self.stop.counts[member_at]
             every = torch.arange(int(counts.max()) if len(counts) else 0)

@@ -1,43 +1,27 @@
 """forecast.fit: from a panel and a task to a fitted Forecaster, every learned number from the training cut alone."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
-from torch.func import functional_call
+from jaxtyping import Int
+from torch import Tensor
 
-from .baseline import Drift, MovingAverage, SeasonalNaive, steps_needed, with_season
+from .baseline import steps_needed, with_season
 from .errors import DataError, TaskError
-from .feed import Feed
 from .forecaster import Forecaster, Net
 from .interval import Conformal, conformal
-from .loss import LossKind
-from .loss import total as loss_total
-from .nets import Residual, Ridge, StackedLSTM, assembled
-from .noise import streams
+from .learning import SIMPLE, learn
+from .nets import Ridge, StackedLSTM
 from .outcome import Part
 from .panel import Panel
-from .solve import solve
 from .task import Source, Split, Task, fit_scaling, roles_of, split, usable, windows
-from .train import Curves, Progress, Training, flushed, train
+from .train import Progress, Training
 
-SIMPLE = (SeasonalNaive, Drift, MovingAverage)
 SEASONS = 150  # seasons of training windows from which a net is trained for one place in the season
 CALIBRATION = 200  # origins a series, at most, whose errors set the bands
-
-
-@dataclass(frozen=True, eq=False)
-class Learned:
-    """What the data taught a net: weights by name with the member axis first, and how it went."""
-
-    weights: Mapping[str, Tensor]
-    curves: Curves | None = None
-    facts: Mapping[str, str | float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
 
 
 def fit(
@@ -71,9 +55,10 @@ def fit(
     notes = _check_length(source, parts)
     blank = _blank(source, task, net, training, parts, per_series, members)
     blank = replace(blank, anchor=_anchor(source, parts, net, apart=per_series))
-    learned = _learn(blank, source, parts, start, watch, checkpoint)
+    learned = learn(blank, source, parts, start, watch, checkpoint)
     model = replace(blank, weights=learned.weights, curves=learned.curves, notes=notes + learned.notes)
-    return replace(model, bands=_bands(model, source, parts), facts={**learned.facts, "seconds": round(perf_counter() - began, 3)})
+    judged = replace(model, weights=learned.judged)
+    return replace(model, bands=_bands(model, judged, source, parts), facts={**learned.facts, "seconds": round(perf_counter() - began, 3)})
 
 
 def _source(panel: Panel, task: Task, net: Net, training: Training, parts: Split) -> Source:
@@ -162,89 +147,11 @@ def _follows(start: Forecaster, panel: Panel, task: Task, net: Net, per_series: 
     return start.view(panel)
 
 
-def _learn(
-    model: Forecaster, source: Source, parts: Split, start: Forecaster | None, watch: Callable[[Progress], None] | None, checkpoint: str | Path | None
-) -> Learned:
-    if isinstance(model.net, SIMPLE):
-        return Learned({})
-    if isinstance(model.net, Ridge):
-        return _solved(model.net, model, source, parts)
-    module, final = _begun(model.net, model, source, parts, start)
-    season = source.panel.clock.season if model.anchor is not None else 1
-    feed = Feed.of(source, parts, len(model.members), apart=model.per_series, season=season)
-    trained = train(module, feed, model.training, names=model.members, levels=model.task.levels, checkpoint=checkpoint, watch=watch)
-    weights, facts = dict(trained.weights), {"device": trained.device, "best epoch": _span((trained.best_epoch + 1).double())}
-    if isinstance(module, Residual):
-        weights["alpha"] = _share(module, weights, feed, model.training.loss)
-        facts["α"] = _span(weights["alpha"])
-    return Learned(weights | final, trained.curves, facts, trained.notes)
-
-
-def _begun(net: StackedLSTM, model: Forecaster, source: Source, parts: Split, start: Forecaster | None) -> tuple[nn.Module, dict[str, Tensor]]:
-    """The net as its training begins, and the weights that replace some of it in the end.
-
-    It is trained on a ridge that has not seen the stop part, so that the stop part can judge it; the ridge it forecasts
-    with is then solved on both.
-    """
-    module = assembled(net, model.shape, streams(model.training.seed, model.members)).to(source.panel.values.dtype)
-    if start is not None:
-        module.load_state_dict(_whole(start.weights))
-        return module, {}
-    if not isinstance(module, Residual):
-        return module, {}
-    # A net for forecasts from every origin stands on a ridge that weighs every origin alike.
-    ridge = Ridge(phase=0.0) if net.in_phase is False else Ridge()
-    solved = solve(ridge, replace(model.shape, members=1), source, parts, model.task.levels, by_series=model.per_series)
-    every = {name: w.expand(len(model.members), *w.shape[1:]) for name, w in solved.weights.items()}
-    dtype = source.panel.values.dtype
-    judged = {"weight": solved.chosen.weight.to(dtype), "bias": solved.chosen.bias.to(dtype), "offset": solved.weights["offset"]}
-    module.ridge.load_state_dict({name: w.expand(len(model.members), *w.shape[1:]) for name, w in judged.items()})
-    return module, {f"ridge.{name}": w.contiguous() for name, w in every.items()}
-
-
-def _whole(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same function with α = 1: the share is taken into the head, so that training goes on from what was forecast."""
-    alpha = weights.get("alpha")
-    if alpha is None:
-        return dict(weights)
-    head = {name: w * alpha.view(-1, *[1] * (w.ndim - 1)) for name, w in weights.items() if name.startswith("net.head.")}
-    return {**weights, **head, "alpha": torch.ones_like(alpha)}
-
-
-def _share(module: Residual, weights: Mapping[str, Tensor], feed: Feed, kind: LossKind) -> Float[Tensor, " member"]:
-    """Each member's α: of 21 from 0 to 1, the one with the least point loss on the stop part; 1 if there is none."""
-    members = torch.arange(feed.members)
-    grid = torch.linspace(0, 1, 21)
-    total = torch.zeros(len(grid), feed.members, dtype=torch.float64)
-    with torch.no_grad(), flushed():
-        for batch in feed.stop_batches(members):
-            inputs = (batch.past, batch.observed, batch.future, batch.static)
-            line, whole = (functional_call(module, {**weights, "alpha": torch.full_like(weights["alpha"], a)}, inputs) for a in (0.0, 1.0))
-            for at, alpha in enumerate(grid.tolist()):
-                guess = line + alpha * (whole - line)
-                total[at] += loss_total(guess[..., :1], batch.goal, batch.seen, levels=(), kind=kind).double() * batch.seen.sum((1, 2, 3))
-    seen = total.sum(0) > 0
-    return torch.where(seen, grid[total.argmin(0)], 1.0).to(weights["alpha"].dtype)
-
-
-def _solved(net: Ridge, model: Forecaster, source: Source, parts: Split) -> Learned:
-    shape = replace(model.shape, members=1)
-    weights, chosen = solve(net, shape, source, parts, model.task.levels, by_series=model.per_series)
-    facts: dict[str, str | float] = {"λ": _span(chosen.penalty)}
-    if model.roles.past:
-        used = int(chosen.past_used.sum())
-        facts["past-only channels"] = "used" if used == len(chosen.past_used) else "not used" if not used else f"used by {used} of {len(chosen.past_used)}"
-    return Learned(weights, facts=facts)
-
-
-def _span(values: Tensor) -> str:
-    low, high = float(values.min()), float(values.max())
-    return f"{low:.3g}" if low == high else f"{low:.3g} … {high:.3g}"
-
-
-def _bands(model: Forecaster, source: Source, parts: Split) -> Conformal:
-    """From the calibrate part, which nothing else has seen; if there is none, from the stop part."""
-    span = parts.calibrate if bool((parts.calibrate.last > parts.calibrate.first).any()) else parts.stop
+def _bands(model: Forecaster, judged: Forecaster, source: Source, parts: Split) -> Conformal:
+    """From the calibrate part, which nothing else has seen; if there is none, from the stop part, with the weights the
+    model had before it was fitted on that too."""
+    own = bool((parts.calibrate.last > parts.calibrate.first).any())
+    span, model = (parts.calibrate, model) if own else (parts.stop, judged)
     steps = int((span.last - span.first).max()) - model.task.horizon + 1
     if steps < 1:
         return model.bands

@@ -14,13 +14,14 @@ from torch.func import functional_call
 
 from .baseline import Drift, MovingAverage, SeasonalNaive
 from .clock import Clock, utc_from_local
+from .device import flushed
 from .errors import DataError, TaskError, nearest
 from .interval import Conformal, quantiles
 from .nets import Ridge, Shape, StackedLSTM, assembled
 from .outcome import Forecast, Part, band_probs
 from .panel import Panel, Recipe, as_times
 from .task import Batch, Roles, Scaling, Source, Task, fit_scaling
-from .train import Curves, Training, flushed
+from .train import Curves, Training
 
 Net = Ridge | StackedLSTM | SeasonalNaive | Drift | MovingAverage
 When = str | int | datetime | np.datetime64
@@ -70,7 +71,7 @@ class Forecaster:
         build = assembled(self.net, self.shape, streams) if isinstance(self.net, StackedLSTM) else self.net.build(self.shape, streams)
         return build.requires_grad_(False)
 
-    def predict(self, panel: Panel, *, origin: When | None = None, future: object | None = None, level: Sequence[float] | None = None) -> Forecast:
+    def predict(self, panel: Panel, *, origin: When | None = None, future: object | None = None, level: Sequence[int | float] | None = None) -> Forecast:
         """The `horizon` steps after each series' last observed target, or after `origin` for all.
 
         `future` is a frame of known-ahead channels (unique_id, ds, one column a channel). `level` lists the central

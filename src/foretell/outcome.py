@@ -45,7 +45,7 @@ class Forecast:
         """Wall time of every forecast step, datetime64[s] [series, horizon]."""
         return self.clock.local((self.origin[:, None] + torch.arange(1, self.values.shape[1] + 1)).numpy())
 
-    def band(self, level: float) -> tuple[Float[Tensor, "series horizon target"], Float[Tensor, "series horizon target"]]:
+    def band(self, level: int | float) -> tuple[Float[Tensor, "series horizon target"], Float[Tensor, "series horizon target"]]:
         """Lower and upper end of the central band that holds `level` percent."""
         low, high = band_probs(level)
         return self.quantiles[..., self._at(low)], self.quantiles[..., self._at(high)]
@@ -86,7 +86,7 @@ class Forecast:
         return html_table(self.columns())
 
 
-def band_probs(level: float) -> tuple[float, float]:
+def band_probs(level: int | float) -> tuple[float, float]:
     """80 → (0.1, 0.9)."""
     if not 0 < level < 100:
         raise TaskError(f"a band's level is a percentage between 0 and 100, like 80; got {level:g}")

@@ -81,7 +81,7 @@ class Backtest:
                     columns[f"{model}-{side}-{level:g}"] = values[seen].numpy()
         return columns
 
-    def band(self, model: str, level: float) -> tuple[Values, Values]:
+    def band(self, model: str, level: int | float) -> tuple[Values, Values]:
         """Lower and upper end of a model's central band that holds `level` percent."""
         low, high = ([i for i, p in enumerate(self.probs) if abs(p - want) < 1e-9] for want in band_probs(level))
         if not low or not high:

@@ -18,9 +18,10 @@ MEMBERS = 2**26  # numbers in the second moments of the members solved at once: 
 
 
 class Solved(NamedTuple):
-    """The weights of a RidgeNet by name, what each member chose, and its stop-part residuals' home: the solution before the refit."""
+    """The weights of a RidgeNet by name, those `judged` on the stop part before it was learned from, and what each member chose."""
 
     weights: dict[str, Tensor]
+    judged: dict[str, Tensor]
     chosen: Solution
 
 
@@ -47,8 +48,9 @@ def solve(spec: Ridge, shape: Shape, source: Source, parts: Split, levels: tuple
     size = max(1, MEMBERS // (inputs_of(shape) + 1) ** 2)
     groups = every.split(size) if by_series else [every]
     found = [_solve(spec, replace(shape, members=len(g) if by_series else 1), source, parts, Members(g, by_series, levels)) for g in groups]
-    weights = {name: torch.cat([f.weights[name] for f in found]).to(source.panel.values.dtype) for name in found[0].weights}
-    return Solved(weights, Solution(*(torch.cat(x) for x in zip(*(f.chosen for f in found), strict=True))))
+    return Solved(
+        _joined([f.weights for f in found]), _joined([f.judged for f in found]), Solution(*(torch.cat(x) for x in zip(*(f.chosen for f in found), strict=True)))
+    )
 
 
 def _solve(spec: Ridge, shape: Shape, source: Source, parts: Split, who: Members) -> Solved:
@@ -57,7 +59,13 @@ def _solve(spec: Ridge, shape: Shape, source: Source, parts: Split, who: Members
     chosen = choose(spec, shape, train, stop if judged else train)
     offset = _offset(shape, source, parts.stop if judged else parts.train, who, chosen)
     final = again(train + stop, shape, chosen)
-    return Solved({"weight": final.weight, "bias": final.bias, "offset": offset}, chosen)
+    dtype = source.panel.values.dtype
+    first, last = ({"weight": s.weight.to(dtype), "bias": s.bias.to(dtype), "offset": offset} for s in (chosen, final))
+    return Solved(last, first, chosen)
+
+
+def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def _moments(spec: Ridge, shape: Shape, source: Source, span: Span, who: Members) -> Moments:

@@ -4,7 +4,6 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -17,7 +16,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from . import files, optim
-from .errors import TaskError, nearest
+from .device import flushed, pick_device
+from .errors import TaskError
 from .loss import LossKind, observed, total
 from .noise import Noise, key, noise_keys
 from .optim import Optimizer, State, Tensors
@@ -32,8 +32,9 @@ SAVING = 0.1  # most of the time that writing checkpoints may take
 class Training(Spec):
     """How a net is trained. `stop` and `calibrate` are the shares of the data, at its end, kept for early stopping and for bands.
 
-    Training ends when the loss on the stop part has not improved for `patience` epochs; the best epoch's weights are
-    kept. `device` "auto" is a CUDA card if there is one. `scale` is fitted per series, or over all if `pooled`.
+    Training ends when the loss on the stop part has not improved for `patience` epochs; the best epoch's weights are kept.
+    With `refit` the net is then trained anew, on train and stop together, for as many epochs as were best. `device` "auto"
+    is a CUDA card if there is one. `scale` is fitted per series, or over all if `pooled`.
     """
 
     epochs: int = Field(default=60, ge=1)
@@ -47,6 +48,7 @@ class Training(Spec):
     device: str = "auto"
     scale: ScaleKind = "standard"
     pooled: bool = False
+    refit: bool = True
 
     @model_validator(mode="after")
     def _something_left(self) -> "Training":
@@ -94,32 +96,7 @@ class Trained:
     best_epoch: Int[Tensor, " member"]
     notes: tuple[str, ...]
     device: str
-
-
-@contextmanager
-def flushed() -> Iterator[None]:
-    """Numbers below 1e-38 become 0 inside: gradients that decay through time do not slow the processor down.
-
-    Set for this thread and for those that it starts later; torch's pool keeps what it was started with. The state
-    before is restored. Nothing happens on processors without the setting.
-    """
-    before = float(torch.tensor(2.0**-126) / 2) == 0
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(before)
-
-
-def pick_device(name: str) -> torch.device:
-    """ "auto" (a CUDA card if there is one), "cpu", "cuda" or "cuda:1"."""
-    cards = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    if name == "auto":
-        return torch.device("cuda" if cards else "cpu")
-    valid = ["auto", "cpu", *(["cuda"] if cards else []), *cards]
-    if name not in valid:
-        raise TaskError(f'no device "{name}" on this machine: {nearest(name, valid)}')
-    return torch.device(name)
+    interrupted: bool = False
 
 
 class _Net(nn.Module):
@@ -145,6 +122,7 @@ class _Job:
     names: tuple[str, ...]
     levels: tuple[float, ...]
     device: torch.device
+    lengths: Int[Tensor, " member"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,17 +164,20 @@ def train(
     *,
     names: Sequence[str],
     levels: tuple[float, ...] = (),
+    lengths: Int[Tensor, " member"] | None = None,
     checkpoint: str | Path | None = None,
     watch: Callable[[Progress], None] | None = None,
 ) -> Trained:
     """Trains a net's members, named by `names`, and returns each one's best weights; `net` itself is left as it is.
 
     `checkpoint` is written as the run goes on, and taken up by the next run of the same training to the same result, bit for
-    bit. Ctrl-C ends the run with the best weights so far. TaskError if no member has an epoch with a finite loss.
+    bit. `lengths` ends each member after so many epochs. Ctrl-C ends the run with the best weights so far. TaskError if no
+    member has an epoch with a finite loss.
     """
     _check(net, data, names)
     with flushed():
         job, run = _begin(net, data, training, tuple(names), levels)
+        job = job if lengths is None else replace(job, lengths=lengths)
         path = Path(checkpoint) if checkpoint else None
         mark = _fingerprint(job, run) if path else ""
         run, notes = _loop(job, _resumed(run, path, mark), path, mark, watch)
@@ -220,7 +201,9 @@ def _begin(net: nn.Module, data: Data, training: Training, names: tuple[str, ...
     if not trained:
         raise TaskError("this net has nothing to train")
     fixed = {n: t.detach().to(device) for n, t in (*net.named_parameters(), *net.named_buffers()) if n not in trained}
-    job = _Job(_Net(net), fixed, {n: p.shape[1:] for n, p in trained.items()}, data, training, names, levels, device)
+    job = _Job(
+        _Net(net), fixed, {n: p.shape[1:] for n, p in trained.items()}, data, training, names, levels, device, torch.full((len(names),), training.epochs)
+    )
     weights = torch.cat([p.flatten(1) for p in trained.values()], 1)
     none, blank = torch.full((len(names),), -1), torch.zeros(len(names), 0, dtype=torch.float64)
     state = optim.start({ALL: weights}, training.optimizer)
@@ -273,7 +256,7 @@ def _judged(job: _Job, run: _Run, train: Tensor, stop: Tensor, began: float) -> 
     finite = train.isfinite() & (stop.isfinite() | blind) & run.weights.isfinite().all(1).cpu()
     better = run.alive & finite & (blind | (stop < run.least))
     best_epoch = torch.where(better, epoch, run.best_epoch)
-    late = ~blind & (epoch - best_epoch >= job.training.patience)
+    late = ~blind & (epoch - best_epoch >= job.training.patience) | (epoch + 1 >= job.lengths)
     return replace(
         run,
         best=torch.where(better.to(job.device)[:, None], run.weights, run.best),
@@ -372,7 +355,7 @@ def _cut(batch: Batch, pieces: int, device: torch.device) -> list[Batch]:
 
 def _fingerprint(job: _Job, run: _Run) -> str:
     """What must be equal for a checkpoint to be taken up: the options, the members, the first weights, and a look at the data."""
-    told = (job.training.model_dump_json(), job.names, job.levels, list(job.shapes.items()), job.data.counts.tolist())
+    told = (job.training.model_dump_json(), job.names, job.levels, list(job.shapes.items()), job.data.counts.tolist(), job.lengths.tolist())
     ends = torch.stack([torch.zeros_like(job.data.counts), job.data.counts - 1], 1)
     look = job.data.batch(torch.arange(len(job.names)), ends)
     digest = hashlib.sha256(repr(told).encode())
@@ -406,7 +389,7 @@ def _trained(job: _Job, run: _Run, notes: tuple[str, ...]) -> Trained:
         raise TaskError(f"the loss became NaN or infinite in epoch {where}, before any epoch had ended well: {cure}")
     leaves = _bind(job, run.best, torch.arange(len(job.names))).leaves
     weights = {n: v.detach().cpu().clone(memory_format=torch.contiguous_format) for n, v in (leaves | job.fixed).items()}
-    return Trained(weights, Curves(run.train, run.stop, run.seconds), run.best_epoch, notes + _notes(job, run), str(job.device))
+    return Trained(weights, Curves(run.train, run.stop, run.seconds), run.best_epoch, notes + _notes(job, run), str(job.device), bool(notes))
 
 
 def _notes(job: _Job, run: _Run) -> tuple[str, ...]:

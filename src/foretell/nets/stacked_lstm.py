@@ -225,4 +225,6 @@ def _lesson(hidden: tuple[int, ...], l2: float, rates: tuple[float, ...], *, bat
     """As the scripts have it: step by step, all from the net itself, values scaled to 0 … 1, no clipping."""
     net = StackedLSTM(hidden=hidden, dropout=rates, l2=l2, segment=1, ahead=0, centre="none", ridge=False)
     optimizer = {"kind": "adam", "rate": rate, "schedule": "constant", "clip": None}
-    return Preset(net, {"epochs": 50, "batch": batch, "optimizer": optimizer, "loss": "mse", "patience": patience, "stop": 0.1, "scale": "minmax"})
+    return Preset(
+        net, {"epochs": 50, "batch": batch, "optimizer": optimizer, "loss": "mse", "patience": patience, "stop": 0.1, "scale": "minmax", "refit": False}
+    )
