@@ -82,7 +82,8 @@ clock runs over one epoch after a first one (neuralforecast, which has no epochs
 mathematics: two LSTM layers of the peer's widths, step by step, a linear head on the last state, no dropout, no clipping;
 neuralforecast and darts have one width for both layers, and neuralforecast's head reads the last 24 states, each for its own
 step ahead. The default
-configuration folds a day into one step, starts from the ridge, and trains three quantiles beside the point. Everyone runs in a
+configuration folds a day into one step, starts from the ridge, and trains three quantiles beside the point; that by default it
+also leaves out the windows of 23 hours in 24 is switched off, since this page counts windows. Everyone runs in a
 process and an environment of its own with its own default of threads; ratios are taken round by round."""
 
 if __name__ == "__main__":

@@ -72,7 +72,9 @@ def test_a_test_part_is_a_share_a_length_or_a_moment(test: float | str, first: i
     assert result.cutoff[:, 0].tolist() == cuts
 
 
-@pytest.mark.parametrize(("start", "step", "test", "rows"), [("2000-01-15", "D", "2 months", 61), ("2000-01-01", "MS", "2 years", 24), ("2000-01-01", "h", "2 days", 48)])
+@pytest.mark.parametrize(
+    ("start", "step", "test", "rows"), [("2000-01-15", "D", "2 months", 61), ("2000-01-01", "MS", "2 years", 24), ("2000-01-01", "h", "2 days", 48)]
+)
 def test_lengths_fit_any_clock(start: str, step: str, test: str, rows: int) -> None:
     panel = from_array(np.arange(120.0), start=start, step=step)
     cuts = cuts_of(panel, Task(target="y", context=7, horizon=2), 5, 2, test)
@@ -146,6 +148,9 @@ def test_columns_and_notes_of_the_frame() -> None:
     assert frame.columns[:8] == ["unique_id", "ds", "cutoff", "y", "seasonal_naive", "seasonal_naive-lo-50", "seasonal_naive-hi-50", "seasonal_naive-lo-90"]
     assert set(frame["unique_id"]) == {f"{s}/{t}" for s in "abc" for t in "xy"}
     assert len(frame) == 2 * 3 * 3 * 2
+    first = frame.row(0, named=True)
+    assert (first["cutoff"], first["ds"]) == (panel.clock.local(133).item(), panel.clock.local(134).item())
+    assert first["y"] == float(panel.values[0, 134, 0]) and first["own"] == float(result.point["own"][0, 0, 0, 0])
     low, high = result.band("own", 90)
     assert (low <= high).all()
     with pytest.raises(TaskError, match="no 80 % band in this backtest; it has 50, 90"):
@@ -162,7 +167,7 @@ def test_the_table_by_any_axis(by: str, groups: int) -> None:
         "MAE", "RMSE", "MAPE", "sMAPE", "MASE", "RMSSE", "WAPE", "pinball", "coverage-80", "bias", "peak_WAPE", "peak_bias", "skill",
     ]  # fmt: skip
     assert result.table_columns()["skill"][0] == 0
-    with pytest.raises(TaskError, match='no table by "horizon".*origin, series, step, target'):
+    with pytest.raises(TaskError, match=r'no table by "horizon".*origin, series, step, target'):
         result.table("horizon")
 
 
@@ -204,20 +209,20 @@ def test_bands_of_one_fit_are_the_models_own_until_ten_truths_are_known() -> Non
 
 
 WRONG = {
-    "many windows": (dict(windows=60), "first cut.*leaves 0 steps to learn from; context . horizon = 15 are needed: use fewer windows"),
-    "no windows": (dict(windows=0), "windows=0.*at least 1"),
-    "step": (dict(step=-1), "step=-1.*at least 1"),
-    "no step": (dict(step=0), "step=0.*at least 1"),
-    "step in test": (dict(test=0.2, step=-2), "step=-2.*at least 1"),
-    "share": (dict(test=1.2), "test=1.2 must be a share between 0 and 1, a length like '180 days'"),
-    "share 0": (dict(test=0.0), "test=0.0 must be a share"),
-    "short": (dict(test=0.01), "test=0.01 starts at .*less than a horizon of 3 steps"),
-    "long": (dict(test=0.99), "leaves . steps to learn from"),
-    "word": (dict(test="yesterday"), "test.*yesterday"),
-    "unit": (dict(test="10 bananas"), "banana"),
-    "refit": (dict(refit=-1), "refit=-1"),
-    "level": (dict(level=[0]), "between 0 and 100, like 80; got 0"),
-    "one level": (dict(level=80), "80"),
+    "many windows": ({"windows": 60}, "first cut.*leaves 0 steps to learn from; context . horizon = 15 are needed: use fewer windows"),
+    "no windows": ({"windows": 0}, "windows=0.*at least 1"),
+    "step": ({"step": -1}, "step=-1.*at least 1"),
+    "no step": ({"step": 0}, "step=0.*at least 1"),
+    "step in test": ({"test": 0.2, "step": -2}, "step=-2.*at least 1"),
+    "share": ({"test": 1.2}, "test=1.2 must be a share between 0 and 1, a length like '180 days'"),
+    "share 0": ({"test": 0.0}, "test=0.0 must be a share"),
+    "short": ({"test": 0.01}, "test=0.01 starts at .*less than a horizon of 3 steps"),
+    "long": ({"test": 0.99}, "leaves . steps to learn from"),
+    "word": ({"test": "yesterday"}, "test.*yesterday"),
+    "unit": ({"test": "10 bananas"}, "banana"),
+    "refit": ({"refit": -1}, "refit=-1"),
+    "level": ({"level": [0]}, "between 0 and 100, like 80; got 0"),
+    "one level": ({"level": 80}, "80"),
 }
 
 

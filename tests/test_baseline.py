@@ -9,8 +9,12 @@ from foretell import Drift, MovingAverage, SeasonalNaive, Task, TaskError, Train
 from foretell.baseline import Simple, steps_needed, with_season
 
 RULES: list[tuple[Simple, str]] = [
-    (SeasonalNaive(season=5), "seasonal_naive"), (SeasonalNaive(), "seasonal_naive"), (Drift(), "drift"), (MovingAverage(window=4), "moving"), (MovingAverage(), "moving"),
-]  # fmt: skip
+    (SeasonalNaive(season=5), "seasonal_naive"),
+    (SeasonalNaive(), "seasonal_naive"),
+    (Drift(), "drift"),
+    (MovingAverage(window=4), "moving"),
+    (MovingAverage(), "moving"),
+]
 
 
 @pytest.mark.parametrize(("rule", "kind"), RULES, ids=repr)

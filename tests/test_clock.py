@@ -40,7 +40,9 @@ def test_the_season_is_the_natural_cycle(step: str, season: int) -> None:
     assert clock_of(step).season == season
 
 
-@pytest.mark.parametrize(("written", "meant"), [("30T", "30min"), ("H", "h"), ("1h", "h"), ("W-SUN", "W"), ("M", "MS"), ("A", "YS"), (" 5 min ", "5min"), ("d", "D")])
+@pytest.mark.parametrize(
+    ("written", "meant"), [("30T", "30min"), ("H", "h"), ("1h", "h"), ("W-SUN", "W"), ("M", "MS"), ("A", "YS"), (" 5 min ", "5min"), ("d", "D")]
+)
 def test_older_letters_are_understood(written: str, meant: str) -> None:
     assert Clock(np.datetime64("2020-01-01"), written) == Clock(np.datetime64("2020-01-01"), meant)
     assert parse_step(written) == parse_step(meant)

@@ -28,7 +28,7 @@ from foretell.train import Curves, Training
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK = Task(target="y", context=24, horizon=2, levels=())
-TRAINING = Training(epochs=2, stop=0.2, calibrate=0)
+TRAINING = Training(epochs=2, stop=0.2, calibrate=0, refit=False)
 
 
 def waves(series: int = 1, steps: int = 400, noise: float = 0.3, signal: float = 3.0) -> Panel:
@@ -143,7 +143,7 @@ def test_a_preset_leads_to_the_next(verdict: str, name: str, preset: str) -> Non
 
 
 def found(panel: Panel, net: StackedLSTM, **training: object) -> Diagnosis:
-    model = kept(panel, net, Training.model_validate({"stop": 0.2, "calibrate": 0, "scale": "minmax", **training}))
+    model = kept(panel, net, Training.model_validate({"stop": 0.2, "calibrate": 0, "scale": "minmax", "refit": False, **training}))
     return diagnose({"net": model}, tried(panel, {"net": model}), panel)
 
 
@@ -231,9 +231,29 @@ def test_a_model_that_went_on_keeps_the_ridge_it_came_with() -> None:
     assert row.own.stop == pytest.approx(float(torch.stack(misses).mean()), rel=1e-4)
 
 
+@pytest.mark.parametrize("loss", ["mae", "mse"])
+def test_a_net_refitted_on_the_stop_part_is_told_as_it_was_judged(loss: str) -> None:
+    panel = waves(2)
+    rows = []
+    for refit in (False, True):
+        training = TRAINING.model_copy(update={"refit": refit, "loss": loss, "epochs": 4})
+        model = kept(panel, SMALL.model_copy(update={"ridge": False}), training)
+        rows.append(diagnose({"net": model}, tried(panel, {"net": model}, step=5), panel).rows[0])
+    assert rows[1].own.stop == pytest.approx(rows[0].own.stop, rel=0.05) and rows[1].own.train != rows[0].own.train
+    assert rows[1].line == pytest.approx(rows[0].line)
+
+
+def test_a_net_that_adds_nothing_to_its_ridge_errs_as_the_ridge() -> None:
+    panel = waves(2)
+    model = kept(panel, SMALL, TRAINING.model_copy(update={"refit": True}))
+    model = replace(model, weights={**model.weights, "alpha": torch.zeros_like(model.weights["alpha"])})
+    row = diagnose({"net": model}, tried(panel, {"net": model}), panel).rows[0]
+    assert row.own.stop == row.line.stop
+
+
 @pytest.mark.parametrize("how", ["members", "per_series", "whole", "naive", "blind"])
 def test_every_kind_of_model_has_its_row(how: str) -> None:
-    panel, _, result = plain()
+    panel = waves(2)
     net = SeasonalNaive() if how == "naive" else SMALL
     training = TRAINING.model_copy(update={"stop": 0.0}) if how == "blind" else TRAINING
     model = kept(panel, net, training, members=2 if how == "members" else 1, per_series=how == "per_series")
@@ -280,11 +300,11 @@ def test_it_is_told_in_both_languages() -> None:
     panel, models, result = plain()
     diagnosis = diagnose(models, result, panel)
     english, korean = (" ".join(diagnosis.sentences(lang)) for lang in ("en", "ko"))
-    assert "net was stopped too early" in english and "Try next: epochs=4" in english and not re.search("[가-힣]", english)
-    assert "net: 너무 일찍 멈췄습니다" in korean and "다음에 시도할 것: epochs=4" in korean
+    assert "alone was stopped too early" in english and "Try next: epochs=4" in english and not re.search("[가-힣]", english)
+    assert "alone: 너무 일찍 멈췄습니다" in korean and "다음에 시도할 것: epochs=4" in korean
     lines = str(diagnosis).splitlines()
     assert lines[0].startswith("model") and lines[1].startswith("ridge") and lines[-1] == diagnosis.sentences()[-1]
-    assert list(diagnosis.cells("ko").values())[7][1] == "너무 일찍 멈춤"
+    assert list(diagnosis.cells("ko").values())[7][2] == "너무 일찍 멈춤"
 
 
 @pytest.mark.parametrize("verdict", ["overfit", "underfit", "balanced"])

@@ -189,14 +189,23 @@ def test_a_series_too_short_to_train_on_is_named(name: str, alone: bool) -> None
     values = panel.values.clone()
     values[1, :-8] = torch.nan
     short = replace(panel, values=values[:, :, :], start=panel.start)
-    short = Panel(torch.cat([values[:1], values[1:2].roll(8, 1), values[2:]]), panel.shared, panel.start + torch.tensor([0, 132, 0]), panel.clock, panel.series, panel.channels)
+    short = Panel(
+        torch.cat([values[:1], values[1:2].roll(8, 1), values[2:]]),
+        panel.shared,
+        panel.start + torch.tensor([0, 132, 0]),
+        panel.clock,
+        panel.series,
+        panel.channels,
+    )
     model = fitted(name, short, PLAIN, per_series=alone)
-    assert any('too short to train on' in note and '"b"' in note for note in model.notes)
+    assert any("too short to train on" in note and '"b"' in note for note in model.notes)
     assert model.predict(short).values[[0, 2]].isfinite().all()
 
 
 @pytest.mark.parametrize("name", NETS)
-@pytest.mark.parametrize("training", [TRAINING.model_copy(update={"stop": 0, "calibrate": 0}), TRAINING.model_copy(update={"stop": 0}), TRAINING.model_copy(update={"calibrate": 0})])
+@pytest.mark.parametrize(
+    "training", [TRAINING.model_copy(update={"stop": 0, "calibrate": 0}), TRAINING.model_copy(update={"stop": 0}), TRAINING.model_copy(update={"calibrate": 0})]
+)
 def test_any_part_may_be_left_out(name: str, training: Training) -> None:
     panel = plain(100)
     model = fitted(name, panel, PLAIN, training=training)
@@ -267,19 +276,26 @@ CASES: dict[str, Wrong] = {
     "unknown target": (TaskError, lambda: forecast.fit(plain(), Task(target="Y", horizon=3)), 'no .*channel "Y": did you mean "y"'),
     "unknown known": (TaskError, lambda: forecast.fit(plain(), Task(target="y", known="hour_sin", horizon=3)), 'no known channel "hour_sin"'),
     "context too long": (
-        TaskError, lambda: forecast.fit(plain(), Task(target="y", context=150, horizon=3)), 'series "a" has 140 steps.*context 150 . horizon 3 = 153 are needed',
+        TaskError,
+        lambda: forecast.fit(plain(), Task(target="y", context=150, horizon=3)),
+        'series "a" has 140 steps.*context 150 . horizon 3 = 153 are needed',
     ),
     "all empty": (DataError, lambda: forecast.fit(from_array(np.full(50, np.nan)), PLAIN), 'channel "y" has no observed value'),
     "past channel empty": (
-        DataError, lambda: forecast.fit(replace(plain(), values=plain().values * torch.tensor([1.0, torch.nan])), PLAIN), 'channel "x" has no observed value',
+        DataError,
+        lambda: forecast.fit(replace(plain(), values=plain().values * torch.tensor([1.0, torch.nan])), PLAIN),
+        'channel "x" has no observed value',
     ),
     "infinite": (DataError, lambda: forecast.fit(spoiled(7, 1, float("inf")), PLAIN), 'channel "x" of series "b" is infinite at 2000-01-01T07'),
     "hardly observed": (
-        ft.ForetellError, lambda: forecast.fit(from_array([float("nan")] * 90 + [1.0] * 9), Task(target="y", context=12, horizon=3)), "observed|needed",
+        ft.ForetellError,
+        lambda: forecast.fit(from_array([float("nan")] * 90 + [1.0] * 9), Task(target="y", context=12, horizon=3)),
+        "observed|needed",
     ),
     "every third observed": (
         ft.ForetellError,
-        lambda: forecast.fit(from_array([i if i % 3 == 0 else float("nan") for i in range(120)]), Task(target="y", context=12, horizon=3)), "observed|needed",
+        lambda: forecast.fit(from_array([i if i % 3 == 0 else float("nan") for i in range(120)]), Task(target="y", context=12, horizon=3)),
+        "observed|needed",
     ),
     "shared target": (TaskError, lambda: forecast.fit(rich(), Task(target="sun", context=12, horizon=3)), 'target "sun" has the same values in every series'),
     "members of series": (TaskError, lambda: forecast.fit(plain(), PLAIN, per_series=True, members=3), "per_series=True and members=3: choose one"),
@@ -289,28 +305,44 @@ CASES: dict[str, Wrong] = {
     "net as a class": (TaskError, lambda: forecast.fit(plain(), PLAIN, Ridge), "Ridge"),  # type: ignore[arg-type]
     "shares": (TaskError, lambda: Training(stop=0.6, calibrate=0.5), "stop.*calibrate|nothing"),
     "no future": (
-        TaskError, lambda: forecast.fit(plain(), KNOWN).predict(plain()),
+        TaskError,
+        lambda: forecast.fit(plain(), KNOWN).predict(plain()),
         r'known channel "x" has no value for series "a" and 2 more series at 2000-01-06T20:00:00 … 2000-01-06T22:00:00 \(3 steps\).*future=.*unique_id, ds, x',
     ),
     "future too short": (
-        TaskError, lambda: forecast.fit(plain(), KNOWN).predict(plain(), future=future(plain(), steps=2)), "at 2000-01-06T22:00:00: give future=",
+        TaskError,
+        lambda: forecast.fit(plain(), KNOWN).predict(plain(), future=future(plain(), steps=2)),
+        "at 2000-01-06T22:00:00: give future=",
     ),
     "future for one": (
-        TaskError, lambda: forecast.fit(plain(), KNOWN).predict(plain(), future=future(plain().pick("a", "b"))), 'for series "c" at',
+        TaskError,
+        lambda: forecast.fit(plain(), KNOWN).predict(plain(), future=future(plain().pick("a", "b"))),
+        'for series "c" at',
     ),
     "future without it": (
-        ft.ForetellError, lambda: forecast.fit(plain(), KNOWN).predict(plain(), future=pl.DataFrame({"unique_id": ["a"], "ds": TIMES[:1], "X": [1.0]})), "x",
+        ft.ForetellError,
+        lambda: forecast.fit(plain(), KNOWN).predict(plain(), future=pl.DataFrame({"unique_id": ["a"], "ds": TIMES[:1], "X": [1.0]})),
+        "x",
     ),
     "future of another": (
-        TaskError, lambda: forecast.fit(plain(), KNOWN).predict(plain(), future=pl.DataFrame({"unique_id": ["A"], "ds": TIMES[:1], "x": [1.0]})), 'no series "A"',
+        TaskError,
+        lambda: forecast.fit(plain(), KNOWN).predict(plain(), future=pl.DataFrame({"unique_id": ["A"], "ds": TIMES[:1], "x": [1.0]})),
+        'no series "A"',
     ),
     "series without a net": (
-        TaskError, lambda: forecast.fit(plain().pick("a", "b"), PLAIN, per_series=True).predict(plain()),
+        TaskError,
+        lambda: forecast.fit(plain().pick("a", "b"), PLAIN, per_series=True).predict(plain()),
         'series "c" has no net: this model has one for each of its 2 series.*per_series=False.*pick',
     ),
-    "other step": (TaskError, lambda: forecast.fit(plain(), PLAIN).predict(from_array(np.zeros((1, 50, 2)), ("y", "x"))), "the model steps by h, this data by D"),
+    "other step": (
+        TaskError,
+        lambda: forecast.fit(plain(), PLAIN).predict(from_array(np.zeros((1, 50, 2)), ("y", "x"))),
+        "the model steps by h, this data by D",
+    ),
     "other zone": (
-        ft.ForetellError, lambda: fitted("ridge", rich()).predict(replace(rich(), clock=Clock(np.datetime64("2024-03-28"), "h")), origin=120), "zone|Europe/Berlin",
+        ft.ForetellError,
+        lambda: fitted("ridge", rich()).predict(replace(rich(), clock=Clock(np.datetime64("2024-03-28"), "h")), origin=120),
+        "zone|Europe/Berlin",
     ),
     "missing channel": (TaskError, lambda: forecast.fit(plain(), PLAIN).predict(plain().arranged(("y",), ())), 'no .*channel "x"'),
     "level 0": (TaskError, lambda: forecast.fit(plain(), PLAIN).predict(plain(), level=[0]), "between 0 and 100, like 80; got 0"),
@@ -320,7 +352,7 @@ CASES: dict[str, Wrong] = {
     "between steps": (DataError, lambda: forecast.fit(plain(), PLAIN).predict(plain(), origin="2000-01-03T05:30"), "05:30:00 is not on the clock"),
     "before the data": (TaskError, lambda: forecast.fit(plain(), PLAIN).predict(plain(), origin=3), 'series "a" has 4 of the 12 steps.*the other 2'),
     "a file": (ft.ForetellError, lambda: forecast.fit(plain(), PLAIN).predict("data.csv"), "Panel|read"),  # type: ignore[arg-type]
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import fingerprint
 
 import foretell as ft
+from conftest import fingerprint
 from foretell import Forecaster, Panel, Task, Training, forecast, from_array
-from foretell.forecast import _whole
+from foretell.learning import _whole
 from foretell.nets import Ridge, StackedLSTM
 from foretell.optim import Optimizer
 from laws import DRAWN, LEARNT, NETS, PLAIN, TASK, TRAINING, fitted, learnt, plain, rich, told
@@ -26,7 +26,9 @@ def close(one: tuple[torch.Tensor, ...], two: tuple[torch.Tensor, ...], within: 
     return all(torch.allclose(a, b, rtol=within, atol=within, equal_nan=True) for a, b in zip(one, two, strict=True))
 
 
-@pytest.mark.parametrize(("name", "alone", "scale"), [(*case.values, "standard") for case in MODES] + [(n, False, s) for n in LEARNT for s in ("minmax", "robust")])
+@pytest.mark.parametrize(
+    ("name", "alone", "scale"), [(*case.values, "standard") for case in MODES] + [(n, False, s) for n in LEARNT for s in ("minmax", "robust")]
+)
 def test_refit_on_other_units_is_the_same_forecast_in_those_units(name: str, alone: bool, scale: str) -> None:
     panel, training = plain(), TRAINING.model_copy(update={"scale": scale})
     a, b = 250.0, -40.0
@@ -72,7 +74,8 @@ def test_some_series_alone_are_forecast_as_among_all(name: str, alone: bool) -> 
 
 @every_net
 @pytest.mark.parametrize(
-    ("scale", "levels"), [("standard", (0.1, 0.5, 0.9)), ("standard", (0.4, 0.45)), ("standard", ()), ("standard", (0.7,)), ("asinh", (0.1, 0.9)), ("quantile", (0.2, 0.8))]
+    ("scale", "levels"),
+    [("standard", (0.1, 0.5, 0.9)), ("standard", (0.4, 0.45)), ("standard", ()), ("standard", (0.7,)), ("asinh", (0.1, 0.9)), ("quantile", (0.2, 0.8))],
 )
 def test_quantiles_do_not_cross(name: str, scale: str, levels: tuple[float, ...]) -> None:
     task = Task(target="y", context=12, horizon=3, levels=levels)
@@ -144,7 +147,10 @@ def test_a_saved_model_is_the_same_to_the_last_bit(name: str, alone: bool, tmp_p
 SIGNAL = {
     "ridge": (Ridge(), Training(device="cpu")),
     "lstm on ridge": (StackedLSTM(hidden=(4,)), Training(epochs=3, device="cpu")),
-    "lstm alone": (StackedLSTM(hidden=(8,), ridge=False, dropout=0.0), Training(epochs=40, batch=64, patience=40, device="cpu", optimizer=Optimizer(rate=0.03))),
+    "lstm alone": (
+        StackedLSTM(hidden=(8,), ridge=False, dropout=0.0),
+        Training(epochs=40, batch=64, patience=40, device="cpu", optimizer=Optimizer(rate=0.03)),
+    ),
 }
 
 

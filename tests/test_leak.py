@@ -5,9 +5,9 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import fingerprint
 
 import foretell as ft
+from conftest import fingerprint
 from foretell import Backtest, Panel, Training, forecast
 from laws import LEARNT, NETS, PLAIN, TASK, TRAINING, after, fitted, learnt, plain, rich, told, unknown
 

@@ -92,7 +92,7 @@ def test_channels_can_move_between_own_and_shared() -> None:
     back = flat.arranged(("y",), ("w",))
     assert back.shared[:, 0].tolist() == [10.0, 11.0, 12.0, 13.0, 14.0]
     assert torch.equal(back.values.nan_to_num(0), panel.values.nan_to_num(0))
-    with pytest.raises(TaskError, match='no .*channel "v"'):
+    with pytest.raises(TaskError, match=r'no .*channel "v"'):
         panel.arranged(("v",), ())
 
 
@@ -133,7 +133,7 @@ def test_extend_reads_times_as_the_frame_writes_them() -> None:
 def test_extend_without_names_needs_one_series() -> None:
     frame = pl.DataFrame({"ds": ["2024-01-01T03:00"], "y": [9.0]})
     assert small().pick("a").extend(frame).values[0, 3, 0] == 9.0
-    with pytest.raises(DataError, match='no column "unique_id".*2 series'):
+    with pytest.raises(DataError, match=r'no column "unique_id".*2 series'):
         small().extend(frame)
 
 

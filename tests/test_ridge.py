@@ -69,7 +69,9 @@ def without_gaps(steps: list[list[float]]) -> list[list[float]]:
 def test_the_closed_form_is_weighted_least_squares(seed: int, target: tuple[str, ...], phase: float) -> None:
     panel, source, shape = world(seed, target)
     spans = Split(
-        Span(torch.tensor([-1, -1]), torch.tensor([38, 34])), Span(torch.tensor([38, 34]), torch.tensor([59, 49])), Span(torch.zeros(2).long(), torch.zeros(2).long())
+        Span(torch.tensor([-1, -1]), torch.tensor([38, 34])),
+        Span(torch.tensor([38, 34]), torch.tensor([59, 49])),
+        Span(torch.zeros(2).long(), torch.zeros(2).long()),
     )
     (x, y, w), (x2, y2, w2) = (by_hand(panel, source, span, phase) for span in spans[:2])
     lean = np.array(naive_lean(source, shape))

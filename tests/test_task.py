@@ -107,9 +107,7 @@ def test_usable_windows_are_their_twin(seed: int, target: tuple[str, ...]) -> No
     assert apart.counts.tolist() == [sum(s == which for s, _ in expected) for which in (0, 1)]
 
 
-@given(
-    length=st.integers(1, 300), horizon=st.integers(1, 20), stop=st.sampled_from([0, 0.1, 0.2, 0.45]), calibrate=st.sampled_from([0, 0.1, 0.2, 0.45])
-)
+@given(length=st.integers(1, 300), horizon=st.integers(1, 20), stop=st.sampled_from([0, 0.1, 0.2, 0.45]), calibrate=st.sampled_from([0, 0.1, 0.2, 0.45]))
 def test_parts_are_in_order_and_share_nothing(length: int, horizon: int, stop: float, calibrate: float) -> None:
     panel = from_array(np.ones(length))
     train, second, third = split(panel, Task(target="y", horizon=horizon, context=1), stop=stop, calibrate=calibrate)
@@ -148,15 +146,15 @@ def test_auto_context_follows_the_clock(step: str, steps: int) -> None:
 
 
 WRONG = {
-    "horizon 0": (dict(target="y", horizon=0), "horizon.*at least 1|horizon.*greater than or equal to 1.*got 0"),
-    "context 0": (dict(target="y", horizon=1, context=0), "context.*got 0"),
-    "context word": (dict(target="y", horizon=1, context="long"), "context.*'long'"),
-    "no horizon": (dict(target="y"), '"horizon" must be given'),
-    "no target": (dict(target=(), horizon=1), "target.*at least 1"),
-    "level": (dict(target="y", horizon=1, levels=(0.1, 1.0)), "levels.*less than 1.*got 1"),
-    "typo": (dict(target="y", horizon=1, knwon="x"), 'no option "knwon": did you mean "known"'),
-    "two roles": (dict(target="y", known=("x", "y"), horizon=1), 'channel "y" is named twice; each channel is target, known or past'),
-    "past and known": (dict(target="y", known="x", past="x", horizon=1), 'channel "x" is named twice'),
+    "horizon 0": ({"target": "y", "horizon": 0}, "horizon.*at least 1|horizon.*greater than or equal to 1.*got 0"),
+    "context 0": ({"target": "y", "horizon": 1, "context": 0}, "context.*got 0"),
+    "context word": ({"target": "y", "horizon": 1, "context": "long"}, "context.*'long'"),
+    "no horizon": ({"target": "y"}, '"horizon" must be given'),
+    "no target": ({"target": (), "horizon": 1}, "target.*at least 1"),
+    "level": ({"target": "y", "horizon": 1, "levels": (0.1, 1.0)}, "levels.*less than 1.*got 1"),
+    "typo": ({"target": "y", "horizon": 1, "knwon": "x"}, 'no option "knwon": did you mean "known"'),
+    "two roles": ({"target": "y", "known": ("x", "y"), "horizon": 1}, 'channel "y" is named twice; each channel is target, known or past'),
+    "past and known": ({"target": "y", "known": "x", "past": "x", "horizon": 1}, 'channel "x" is named twice'),
 }
 
 
@@ -179,10 +177,10 @@ def test_a_task_is_frozen_and_goes_through_json() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (dict(target="Y"), 'no .*channel "Y": did you mean "y"'),
-        (dict(target="y", known="hour_sinn"), 'no known channel "hour_sinn": did you mean "hour_sin"'),
-        (dict(target="y", past=("wund",)), 'no past channel "wund": did you mean "wind"'),
-        (dict(target="hour_sin"), 'no .*channel "hour_sin"'),
+        ({"target": "Y"}, 'no .*channel "Y": did you mean "y"'),
+        ({"target": "y", "known": "hour_sinn"}, 'no known channel "hour_sinn": did you mean "hour_sin"'),
+        ({"target": "y", "past": ("wund",)}, 'no past channel "wund": did you mean "wind"'),
+        ({"target": "hour_sin"}, 'no .*channel "hour_sin"'),
     ],
 )
 def test_a_name_the_panel_lacks_is_told_with_the_nearest(options: dict[str, str], words: str) -> None:

@@ -7,13 +7,14 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from . import metrics
 from .errors import TaskError, nearest
 from .forecaster import Forecaster
 from .frames import to_frame
+from .loss import total
 from .nets import Ridge, StackedLSTM
 from .nets.stacked_lstm import presets
 from .panel import Names, Panel
@@ -129,7 +130,9 @@ def diagnose(models: Mapping[str, Forecaster], result: Backtest, panel: Panel) -
 
     Training and stop errors are measured again, by the weights kept and without dropout, on windows from the places in the
     season where the test has its origins: so the three errors and ridge's differ in nothing but the data. A ridge, or the
-    ridge under a net, is taken as the stop part judged it, before it was solved on that part as well.
+    ridge under a net, is taken as the stop part judged it, before it was solved on that part as well. A net that was refitted
+    on the stop part (`Training.refit`) has no such weights left: its stop error is ridge's times the ratio of their stop
+    losses when the net was judged (of the roots, for mse).
     TaskError if a model is not in the backtest or was fitted on other data.
     """
     if panel.series != result.series:
@@ -142,10 +145,11 @@ def diagnose(models: Mapping[str, Forecaster], result: Backtest, panel: Panel) -
     scores = result.scores()
     found = []
     for name, model in models.items():
-        own, line = _measured(model, result, panel)
+        course = _course(model)
+        own, line = _measured(model, course, result, panel)
         test = result.truth.isfinite() & result.point[name].isfinite()
         low = _low(result.truth.masked_fill(~test, torch.nan), result.point[name], (1, 3))
-        found.append(_judged(Finding(name, own, line, float(scores[name]["MASE"]), low, _course(model)), model))
+        found.append(_judged(Finding(name, own, line, float(scores[name]["MASE"]), low, course), model))
     return Diagnosis(tuple(found), panel.names)
 
 
@@ -247,14 +251,20 @@ def course_of(train: np.ndarray, stop: np.ndarray) -> Course:
     return Course(best + 1, size, 1 - float(train[-1] / train[best]), rise, float(late), *spots)
 
 
-def _measured(model: Forecaster, result: Backtest, panel: Panel) -> tuple[Errors, Errors]:
+def _measured(model: Forecaster, course: Course | None, result: Backtest, panel: Panel) -> tuple[Errors, Errors]:
     """The model's errors before the test, and ridge's on the same windows."""
     seen = _learned_from(model, result, panel)
     source = Source(seen, model.roles, model.scaling, model.context, model.task.horizon)
     parts = split(seen, model.task, stop=model.training.stop, calibrate=model.training.calibrate)
-    pair = _as_judged(model, source, parts)
-    own, line = (_errors(one, source, parts, result) for one in pair)
-    return own, line
+    judged, line = _as_judged(model, source, parts)
+    own, beside = (_errors(one, source, parts, result) for one in (judged, line))
+    alpha = model.weights.get("alpha")
+    if course is None or not model.training.refit:
+        return own, beside
+    if alpha is not None and not alpha.any():
+        return own._replace(stop=beside.stop), beside
+    ratio = course.stop_best / _loss(line, model.anchor is not None, source, parts.stop, result)
+    return own._replace(stop=beside.stop * (ratio**0.5 if model.training.loss == "mse" else ratio)), beside
 
 
 def _learned_from(model: Forecaster, result: Backtest, panel: Panel) -> Panel:
@@ -270,20 +280,27 @@ def _learned_from(model: Forecaster, result: Backtest, panel: Panel) -> Panel:
 
 
 def _as_judged(model: Forecaster, source: Source, parts: Split) -> tuple[Forecaster, Forecaster]:
-    """The model on a ridge that has not seen the stop part, and that ridge alone."""
-    spec = model.net if isinstance(model.net, Ridge) else Ridge()
+    """The model on a ridge that has not seen the stop part, and such a ridge alone."""
+    phase = isinstance(model.net, StackedLSTM) and model.net.in_phase is False
+    spec = model.net if isinstance(model.net, Ridge) else Ridge(phase=0.0) if phase else Ridge()
     solved = solve(spec, replace(model.shape, members=1), source, parts, model.task.levels, by_series=model.per_series)
-    dtype = source.panel.values.dtype
-    judged = {"weight": solved.chosen.weight.to(dtype), "bias": solved.chosen.bias.to(dtype), "offset": solved.weights["offset"]}
-    line = replace(model, net=spec, weights=judged, members=model.members if model.per_series else ("all",))
+    line = replace(model, net=spec, weights=solved.judged, members=model.members if model.per_series else ("all",), anchor=None)
     if isinstance(model.net, Ridge):
         return line, line
     held = model.weights.get("ridge.weight")
-    # A model that went on from another one keeps that one's ridge, which has seen none of these parts.
-    if held is None or not torch.allclose(held.cpu(), solved.weights["weight"].expand_as(held), rtol=1e-3, atol=1e-5):
+    # A model that went on from another keeps that one's ridge, which has seen none of these parts; one refitted belongs to its last.
+    if held is None or model.training.refit or not torch.allclose(held.cpu(), solved.weights["weight"].expand_as(held), rtol=1e-3, atol=1e-5):
         return model, line
-    under = {f"ridge.{name}": w.expand(len(model.members), *w.shape[1:]).contiguous().to(held.device) for name, w in judged.items()}
+    under = {f"ridge.{name}": w.expand(len(model.members), *w.shape[1:]).contiguous().to(held.device) for name, w in solved.judged.items()}
     return replace(model, weights={**model.weights, **under}), line
+
+
+def _loss(line: Forecaster, in_phase: bool, source: Source, span: Span, result: Backtest) -> float:
+    """Ridge's loss on the stop part, counted as the net's was while it was trained."""
+    origin = _origins(source, span, result, source.panel.clock.season if in_phase else 1)
+    fair, series, output = _outputs(line, source, span, origin)
+    goal = source.goals(series, origin.flatten()).masked_fill(~fair[:, None, None], torch.nan)
+    return float(total(output[None], goal.nan_to_num(0.0)[None], goal.isfinite()[None], levels=line.task.levels, kind=line.training.loss))
 
 
 def _errors(model: Forecaster, source: Source, parts: Split, result: Backtest) -> Errors:
@@ -295,29 +312,33 @@ def _errors(model: Forecaster, source: Source, parts: Split, result: Backtest) -
 def _again(
     model: Forecaster, source: Source, span: Span, result: Backtest
 ) -> tuple[Float[Tensor, "series cut horizon target"], Float[Tensor, "series cut horizon target"]]:
-    """Truth and forecast of a part in units, NaN where a window is none of it."""
-    origin = _origins(source, span, result)
-    every, count = torch.arange(len(origin)), origin.shape[1]
-    fair = usable(source, span, every).gather(1, origin.clamp(min=0)) & (origin >= 0)
-    series = every.repeat_interleave(count)
-    guess = source.unscaled(model.outputs(source, origin.clamp(min=0))[..., 0].flatten(0, 1), series)
-    truth = source.unscaled(source.goals(series, origin.flatten()), series)
+    """Truth and forecast of a part in units, at the test's place in the season if all its origins share it; NaN where a window is none of it."""
+    season, cutoff = source.panel.clock.season, result.cutoff
+    origin = _origins(source, span, result, season if bool(((cutoff - cutoff[0]) % season == 0).all()) else 1)
+    fair, series, output = _outputs(model, source, span, origin)
+    guess, truth = (source.unscaled(values, series) for values in (output[..., 0], source.goals(series, origin.flatten())))
     guess = guess if model.task.floor is None else guess.clamp(min=model.task.floor)
-    size = (len(origin), count)
-    return truth.masked_fill(~fair.flatten()[:, None, None], torch.nan).unflatten(0, size), guess.unflatten(0, size)
+    return truth.masked_fill(~fair[:, None, None], torch.nan).unflatten(0, origin.shape), guess.unflatten(0, origin.shape)
 
 
-def _origins(source: Source, span: Span, result: Backtest) -> Int[Tensor, "series cut"]:
-    """Rows evenly spread over a part, the newest first: at the test's place in the season if all its origins share it."""
-    cutoff, season, horizon = result.cutoff, source.panel.clock.season, source.horizon
-    unit = season if bool(((cutoff - cutoff[0]) % season == 0).all()) else 1
-    newest = span.last - horizon
-    newest = newest - (newest - (cutoff[0] - source.panel.start)) % unit
+def _outputs(
+    model: Forecaster, source: Source, span: Span, origin: Int[Tensor, "series cut"]
+) -> tuple[Bool[Tensor, " n"], Int[Tensor, " n"], Float[Tensor, "n horizon target slot"]]:
+    """Of each window: whether it lies in the part, its series, and what the model says of it."""
+    every, rows = torch.arange(len(origin)), origin.clamp(min=0)
+    fair = usable(source, span, every).gather(1, rows) & (origin >= 0)
+    return fair.flatten(), every.repeat_interleave(origin.shape[1]), model.outputs(source, rows).flatten(0, 1)
+
+
+def _origins(source: Source, span: Span, result: Backtest, unit: int) -> Int[Tensor, "series cut"]:
+    """Rows evenly spread over a part, the newest first, whole `unit`s before the first cut."""
+    newest = span.last - source.horizon
+    newest = newest - (newest - (result.cutoff[0] - source.panel.start)) % unit
     room = max(1, int((newest - span.first).max()) // unit)
-    count = max(LEAST, LOOK // len(newest))
+    count, season = max(LEAST, LOOK // len(newest)), source.panel.clock.season
     # A stride that shares a factor with the season, or with the week, would see some hours or weekdays only.
     stride = next(k for k in range(max(1, -(-room // count)), room + 8 * season) if gcd(k, 7 * season) == 1)
-    return newest[:, None] - unit * stride * torch.arange(-(-room // stride))
+    return newest[:, None] - unit * stride * torch.arange(room // stride + 1)
 
 
 def _low(truth: Tensor, guess: Tensor, each: tuple[int, ...]) -> float:

@@ -17,11 +17,12 @@ from .learning import SIMPLE, learn
 from .nets import Ridge, StackedLSTM
 from .outcome import Part
 from .panel import Panel
-from .task import Source, Split, Task, fit_scaling, roles_of, split, usable, windows
+from .task import Source, Split, Task, count, fit_scaling, roles_of, split, usable
 from .train import Progress, Training
 
 SEASONS = 150  # seasons of training windows from which a net is trained for one place in the season
 CALIBRATION = 200  # origins a series, at most, whose errors set the bands
+CALIBRATED = 20_000  # origins of all series together, at most
 
 
 def fit(
@@ -117,7 +118,7 @@ def _told(source: Source, parts: Split) -> tuple[Part, ...]:
     for name, span in zip(("train", "stop", "calibrate"), parts, strict=True):
         if bool((span.last > span.first).any()):
             first = int((source.panel.start + (span.first + 1).clamp(min=source.context)).min())
-            found.append(Part(name, first, int((source.panel.start + span.last).max()), len(windows(source, span))))
+            found.append(Part(name, first, int((source.panel.start + span.last).max()), count(source, span)))
     return tuple(found)
 
 
@@ -155,7 +156,8 @@ def _bands(model: Forecaster, judged: Forecaster, source: Source, parts: Split) 
     steps = int((span.last - span.first).max()) - model.task.horizon + 1
     if steps < 1:
         return model.bands
-    stride = -(-steps // CALIBRATION)
+    most = max(1, min(CALIBRATION, CALIBRATED // len(span.last)))
+    stride = -(-steps // most)
     origin = span.last[:, None] - model.task.horizon - torch.arange(0, steps, stride)
     fair = usable(source, span, torch.arange(len(origin))).gather(1, origin.clamp(min=0)) & (origin >= 0)
     output = model.outputs(source, origin.clamp(min=0)).flatten(0, 1)

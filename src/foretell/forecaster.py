@@ -208,7 +208,7 @@ class Forecaster:
             inside = steps.clamp(0, max(0, values.shape[1] - 1))
             absent = ~values.gather(1, inside).isfinite() | (steps >= values.shape[1])
             if channel in source.panel.common:
-                clock = steps + source.panel.start[:, None]
+                clock = steps + source.panel.start[:, None] - source.panel.shared_start
                 table = source.panel.shared[:, source.panel.common.index(channel)]
                 absent = ~table[clock.clamp(0, len(table) - 1)].isfinite() | (clock >= len(table))
             if absent.any():

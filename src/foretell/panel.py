@@ -45,7 +45,7 @@ NAMES = Names()
 @dataclass(frozen=True, eq=False)
 class Panel:
     """What differs by series in `values` (rows left-aligned, row 0 at clock step `start`), what all share in `shared`
-    (row 0 at clock step 0), what the clock alone decides in `calendar`.
+    (row 0 at clock step `shared_start`), what the clock alone decides in `calendar`.
 
     `channels` names the channels of `values`, then those of `shared`. `labels` are static facts, one per series.
     """
@@ -59,6 +59,7 @@ class Panel:
     calendar: tuple[Recipe, ...] = ()
     labels: Mapping[str, tuple[str | float, ...]] = field(default_factory=dict)
     names: Names = NAMES
+    shared_start: int = 0
 
     def __post_init__(self) -> None:
         count = self.values.shape[2] + self.shared.shape[1]
@@ -66,10 +67,10 @@ class Panel:
             raise DataError(f"{count} channels of data but {len(self.channels)} names: {', '.join(self.channels)}")
         if not len(self.series) == len(self.values) == len(self.start):
             raise DataError(f"{len(self.values)} rows of data, {len(self.start)} starts, {len(self.series)} series names: these must agree")
-        for what, names in (("series", self.series), ("channel", self.every_channel)):
+        for what, names in (("series", self.series), ("channels", self.every_channel)):
             if len(set(names)) < len(names):
                 twice = next(n for n in names if names.count(n) > 1)
-                raise DataError(f'two {what}s are called "{twice}"')
+                raise DataError(f'two {what} are called "{twice}"')
         for label, facts in self.labels.items():
             if len(facts) != len(self.series):
                 raise DataError(f'label "{label}" has {len(facts)} values for {len(self.series)} series')
@@ -111,9 +112,11 @@ class Panel:
         at = positions([name], self.channels, "channel")[0]
         if at < len(self.own):
             return self.values[..., at]
-        rows = self.start[:, None] + torch.arange(self.values.shape[1])
-        inside = rows < len(self.shared)
-        return torch.where(inside, self.shared[rows.clamp(max=len(self.shared) - 1), at - len(self.own)], torch.nan)
+        rows = self.start[:, None] - self.shared_start + torch.arange(self.values.shape[1])
+        inside = (rows >= 0) & (rows < len(self.shared))
+        if not inside.any():
+            return self.values.new_full(rows.shape, torch.nan)
+        return torch.where(inside, self.shared[rows.clamp(0, len(self.shared) - 1), at - len(self.own)], torch.nan)
 
     def until(self, step: int | Int[Tensor, " series"]) -> Self:
         """All that was observed up to and including this clock step (one for all, or one a series), and nothing after it."""
@@ -122,7 +125,7 @@ class Panel:
         values = self.values[:, :width]
         if width and int(row.min()) + 1 < width:
             values = values.masked_fill((torch.arange(width) > row[:, None])[..., None], torch.nan)
-        return replace(self, values=values, shared=self.shared[: max(0, int(torch.as_tensor(step).max()) + 1)])
+        return replace(self, values=values, shared=self.shared[: max(0, int(torch.as_tensor(step).max()) + 1 - self.shared_start)])
 
     def between(self, first: int, last: int) -> Self:
         """Only the clock steps first … last, as views; every series then starts at or before its first row in them."""
@@ -137,16 +140,23 @@ class Panel:
             return self
         positions(own + common, self.channels, "channel")
         values = torch.stack([self.channel(c) for c in own], -1) if own else self.values[..., :0]
-        shared = torch.stack([self._shared(c) for c in common], -1) if common else self.values.new_zeros(0, 0)
-        return replace(self, values=values, shared=shared, channels=own + common)
+        if not common:
+            return replace(self, values=values, shared=self.values.new_zeros(0, 0), channels=own)
+        base = min(int(self.start.min()), self.shared_start if self.common else int(self.start.min()))
+        end = max(int(self.start.max()) + self.values.shape[1], self.shared_start + len(self.shared))
+        shared = torch.stack([self._shared(c, base, end - base) for c in common], -1)
+        return replace(self, values=values, shared=shared, channels=own + common, shared_start=base)
 
-    def _shared(self, name: str) -> Float[Tensor, " clock"]:
+    def _shared(self, name: str, base: int, length: int) -> Float[Tensor, " clock"]:
+        """One channel as all series share it, from clock step `base` on."""
+        line = self.values.new_full((length,), torch.nan)
         if name in self.common:
-            return self.shared[:, self.common.index(name)]
-        values = self.channel(name)
-        line = values.new_full((int(self.start.max()) + values.shape[1],), torch.nan)
-        for start, one in zip(self.start.tolist(), values, strict=True):
-            line[start : start + len(one)] = torch.where(one.isfinite(), one, line[start : start + len(one)])
+            at = self.shared_start - base
+            line[at : at + len(self.shared)] = self.shared[:, self.common.index(name)]
+            return line
+        for start, one in zip(self.start.tolist(), self.channel(name), strict=True):
+            part = line[start - base : start - base + len(one)]
+            part.copy_(torch.where(one.isfinite(), one, part))
         return line
 
     def on(self, clock: Clock) -> Self:
@@ -154,14 +164,17 @@ class Panel:
         if clock == self.clock:
             return self
         shift = int(clock.index(np.array([self.clock.start]))[0])
-        lead = self.shared.new_full((max(0, shift), self.shared.shape[1]), torch.nan)
-        shared = torch.cat([lead, self.shared[max(0, -shift) :]]) if self.common else self.shared
-        return replace(self, clock=clock, start=self.start + shift, shared=shared)
+        return replace(self, clock=clock, start=self.start + shift, shared_start=self.shared_start + shift)
 
     def last(self, *channels: str) -> Int[Tensor, " series"]:
         """Clock step of each series' last row in which every one of these channels is observed; start − 1 if there is none."""
-        seen = torch.stack([self.channel(c).isfinite() for c in channels]).all(0)
-        row = torch.where(seen, torch.arange(1, seen.shape[1] + 1), 0).amax(1) if seen.shape[1] else torch.zeros(len(self), dtype=torch.long)
+        seen = self.channel(channels[0]).isfinite()
+        for name in channels[1:]:
+            seen = seen & self.channel(name).isfinite()
+        after = torch.arange(1, seen.shape[1] + 1, dtype=torch.int32)
+        # A part of the series at a time: step numbers for all of them would weigh as much as the panel.
+        rows = [torch.where(part, after, 0).amax(1).long() for part in seen.split(max(1, 2**20 // max(1, seen.shape[1])))] if seen.shape[1] else []
+        row = torch.cat(rows) if rows else torch.zeros(len(self), dtype=torch.long)
         return self.start + row - 1
 
     def with_calendar(self, *kinds: str, holidays: str | Sequence[str] = ()) -> Self:
@@ -197,6 +210,8 @@ class Panel:
             raise DataError(f'the frame to extend with has no column "{names.id}" that says which of the {len(self)} series a row belongs to')
         ids = columns.get(names.id, np.full(len(columns[names.time]), self.series[0], dtype=object))
         at = torch.tensor(positions([text_of(i) for i in ids], self.series, "series"), dtype=torch.long)
+        if not len(ids):
+            raise DataError("the frame to extend with has no rows")
         times = as_times(columns[names.time])
         if self.clock.zone and self.clock.sub_daily and not is_zoned(frame, names.time):
             times = utc_from_local(times, self.clock.zone)
@@ -207,14 +222,14 @@ class Panel:
         if len(row) and int(row.min()) < 0:
             raise DataError(f"a row at {self.clock.local(int(step.min()))} lies before the start of its series")
         values = grown(self.values, int(row.max()) + 1, 1)
-        shared = grown(self.shared, int(step.max()) + 1 if self.common else len(self.shared), 0)
+        shared = grown(self.shared, int(step.max()) + 1 - self.shared_start if self.common else len(self.shared), 0)
         for name, column in columns.items():
-            new = torch.as_tensor(column.astype(np.float64)).to(values.dtype)
+            new = torch.from_numpy(as_numbers(column, name)).to(values.dtype)
             keep = new.isfinite()
             if name in self.own:
                 values[at[keep], row[keep], self.own.index(name)] = new[keep]
             else:
-                shared[step[keep], self.common.index(name)] = new[keep]
+                shared[step[keep] - self.shared_start, self.common.index(name)] = new[keep]
         return replace(self, values=values, shared=shared)
 
     def frame(self) -> Any:
@@ -269,6 +284,15 @@ def as_times(column: np.ndarray) -> np.ndarray:
         return column.astype("datetime64[s]")
     except (ValueError, TypeError):
         raise DataError(f'"{column[0]}" is not a time like 2024-01-31 or 2024-01-31 13:00') from None
+
+
+def as_numbers(column: np.ndarray, name: str) -> np.ndarray:
+    """A column of numbers as float64; a text in it gets its sentence."""
+    try:
+        return column.astype(np.float64)
+    except (ValueError, TypeError):
+        wrong = next((v for v in column.tolist() if not isinstance(v, int | float | None)), column[0])
+        raise DataError(f'channel "{name}" holds "{wrong}", which is not a number') from None
 
 
 def grown(values: Tensor, size: int, axis: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Task: the question asked of a panel; windows of it as indices; batches gathered from views."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal, NamedTuple, Self
@@ -245,8 +245,9 @@ class Source:
                 parts.append(scale.apply(raw, series))
         step = rows + self.panel.start[series][:, None]
         if place.common:
-            known = (step >= 0) & (step < len(self.panel.shared))
-            raw = self.panel.shared[step.clamp(0, len(self.panel.shared) - 1)][..., place.common]
+            row = step - self.panel.shared_start
+            known = (row >= 0) & (row < len(self.panel.shared))
+            raw = self.panel.shared[row.clamp(0, len(self.panel.shared) - 1)][..., place.common]
             parts.append(self.scaling.common.pick(place.common).apply(raw.masked_fill(~known[..., None], torch.nan), torch.zeros_like(series)))
         if place.clocked:
             first, table = self.clocked
@@ -323,15 +324,24 @@ def usable(source: Source, span: Span, series: Int[Tensor, " n"]) -> Bool[Tensor
     return inside & (2 * past >= back) & (goal > 0)
 
 
+def count(source: Source, span: Span) -> int:
+    """How many usable origins the span has."""
+    return sum(int(usable(source, span, series).sum()) for series in _groups(source))
+
+
+def _groups(source: Source) -> Iterator[Int[Tensor, " n"]]:
+    """The series, so many at a time that their cells are looked at in one go."""
+    every: Tensor = torch.arange(len(source.panel))
+    yield from every.split(max(1, CELLS // max(1, source.panel.values.shape[1])))
+
+
 def windows(source: Source, span: Span, *, by_series: bool = False) -> Windows:
     """Every usable origin in the span, series after series."""
-    width, panel = source.panel.values.shape[1], source.panel
-    size = max(1, CELLS // max(1, width))
+    width = source.panel.values.shape[1]
     flat, counts = [], []
-    for first in range(0, len(panel), size):
-        series = torch.arange(first, min(first + size, len(panel)))
+    for series in _groups(source):
         fair = usable(source, span, series)
         one, row = fair.nonzero(as_tuple=True)
-        flat.append(((one + first) * width + row).int())
+        flat.append((series[one] * width + row).int())
         counts.append(fair.sum(1))
     return Windows(torch.cat(flat), width, torch.cat(counts) if by_series else torch.cat(counts).sum()[None])
