@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class Case:
     step: int
     score: Callable[[ft.Backtest, str], Scores]
     bands: bool = True
-    net: StackedLSTM = StackedLSTM()
+    net: StackedLSTM = field(default_factory=StackedLSTM)
 
 
 @dataclass(frozen=True)

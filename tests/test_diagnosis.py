@@ -15,7 +15,7 @@ import foretell as ft
 from foretell import forecast
 from foretell.baseline import SeasonalNaive
 from foretell.cli.networds import contenders
-from foretell.diagnosis import Course, Diagnosis, Errors, advise, course_of, diagnose, judge
+from foretell.diagnosis import Advice, Course, Diagnosis, Errors, advise, course_of, diagnose, judge
 from foretell.errors import TaskError
 from foretell.forecaster import Forecaster
 from foretell.nets import Ridge, StackedLSTM
@@ -44,9 +44,11 @@ def tried(panel: Panel, models: Mapping[str, Forecaster], step: int = 24) -> Bac
     return ft.backtest({name: lambda _, model=model: model for name, model in models.items()}, panel, task=TASK, windows=3, step=step)
 
 
-def kept(panel: Panel, net: Ridge | StackedLSTM | SeasonalNaive, training: Training = TRAINING, *, members: int = 1, per_series: bool = False) -> Forecaster:
-    """Fitted on what is before the first of three daily cuts."""
-    return forecast.fit(panel.until(panel.last("y") - 2 - 48), TASK, net, training, members=members, per_series=per_series)
+def kept(
+    panel: Panel, net: Ridge | StackedLSTM | SeasonalNaive, training: Training = TRAINING, *, members: int = 1, per_series: bool = False, step: int = 24
+) -> Forecaster:
+    """Fitted on what is before the first of three cuts, a step apart."""
+    return forecast.fit(panel.until(panel.last("y") - 2 - 2 * step), TASK, net, training, members=members, per_series=per_series)
 
 
 SMALL = StackedLSTM(hidden=(4,), ahead=0)
@@ -237,7 +239,7 @@ def test_a_net_refitted_on_the_stop_part_is_told_as_it_was_judged(loss: str) -> 
     rows = []
     for refit in (False, True):
         training = TRAINING.model_copy(update={"refit": refit, "loss": loss, "epochs": 4})
-        model = kept(panel, SMALL.model_copy(update={"ridge": False}), training)
+        model = kept(panel, SMALL.model_copy(update={"ridge": False}), training, step=5)
         rows.append(diagnose({"net": model}, tried(panel, {"net": model}, step=5), panel).rows[0])
     assert rows[1].own.stop == pytest.approx(rows[0].own.stop, rel=0.05) and rows[1].own.train != rows[0].own.train
     assert rows[1].line == pytest.approx(rows[0].line)
@@ -298,13 +300,14 @@ def test_the_frame_is_of_the_users_kind() -> None:
 
 def test_it_is_told_in_both_languages() -> None:
     panel, models, result = plain()
-    diagnosis = diagnose(models, result, panel)
+    rows = diagnose(models, result, panel).rows
+    diagnosis = Diagnosis((rows[0], replace(rows[2], verdict="stopped too early", advice=Advice("epochs=4", "main"))), panel.names)
     english, korean = (" ".join(diagnosis.sentences(lang)) for lang in ("en", "ko"))
-    assert "alone was stopped too early" in english and "Try next: epochs=4" in english and not re.search("[가-힣]", english)
-    assert "alone: 너무 일찍 멈췄습니다" in korean and "다음에 시도할 것: epochs=4" in korean
+    assert "alone was stopped too early" in english and "Try next: epochs=4 or preset main." in english and not re.search("[가-힣]", english)
+    assert "alone: 너무 일찍 멈췄습니다" in korean and "다음에 시도할 것: epochs=4 또는 프리셋 main." in korean
     lines = str(diagnosis).splitlines()
     assert lines[0].startswith("model") and lines[1].startswith("ridge") and lines[-1] == diagnosis.sentences()[-1]
-    assert list(diagnosis.cells("ko").values())[7][2] == "너무 일찍 멈춤"
+    assert list(diagnosis.cells("ko").values())[7][1] == "너무 일찍 멈춤"
 
 
 @pytest.mark.parametrize("verdict", ["overfit", "underfit", "balanced"])
@@ -314,6 +317,9 @@ def test_every_verdict_has_its_sentence(verdict: str, lang: str) -> None:
     rows = diagnose(models, result, panel).rows
     (line,) = Diagnosis((replace(rows[1], verdict=verdict),), panel.names).sentences(lang)
     assert "{" not in line and len(line) > 40
+    flat = replace(rows[1], verdict="underfit", own=rows[1].own._replace(low=rows[1].line.low + 0.1))
+    (line,) = Diagnosis((flat,), panel.names).sentences(lang)
+    assert {"en": "peaks there are flattened", "ko": "피크가 뭉툭해져"}[lang] in line
 
 
 @pytest.mark.parametrize("lang", ["en", "ko"])

@@ -278,7 +278,7 @@ CASES: dict[str, Wrong] = {
     "context too long": (
         TaskError,
         lambda: forecast.fit(plain(), Task(target="y", context=150, horizon=3)),
-        'series "a" has 140 steps.*context 150 . horizon 3 = 153 are needed',
+        'series "a" has 140 steps.*context 150 . horizon 3 = 153',
     ),
     "all empty": (DataError, lambda: forecast.fit(from_array(np.full(50, np.nan)), PLAIN), 'channel "y" has no observed value'),
     "past channel empty": (
@@ -337,7 +337,7 @@ CASES: dict[str, Wrong] = {
     "other step": (
         TaskError,
         lambda: forecast.fit(plain(), PLAIN).predict(from_array(np.zeros((1, 50, 2)), ("y", "x"))),
-        "the model steps by h, this data by D",
+        "steps by h, this data by D",
     ),
     "other zone": (
         ft.ForetellError,

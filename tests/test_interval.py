@@ -94,7 +94,7 @@ def test_a_band_holds_as_often_as_it_says() -> None:
     draw = torch.Generator().manual_seed(3)
     seen, hits = 0, 0
     for _ in range(200):
-        errors = torch.randn(60, 1, 1, generator=draw).exp()
+        errors = torch.randn(60, 1, 1, generator=draw).exp() - 1
         fitted = conformal(torch.zeros(39, 1, 1, 1), errors[:39], torch.zeros(39, dtype=torch.long), 1)
         low, high = quantiles(torch.zeros(21, 1, 1, 1), fitted, torch.zeros(21, dtype=torch.long), (0.1, 0.9)).unbind(-1)
         hits += int(((errors[39:] >= low) & (errors[39:] <= high)).sum())

@@ -377,11 +377,12 @@ def _said(row: Finding, say: Words) -> str:
         return ""
     text = say[SAYS[row.verdict]].format(
         model=say.named("model_", row.model), train=number(own.train, 3), stop=number(own.stop, 3), gap=percent(own.gap), line_gap=percent(line.gap),
-        line=number(line.train, 3), low=percent(own.low, 1), line_low=percent(line.low, 1), epochs=number(course.epochs), late=percent(course.late),
+        line=number(line.train, 3), epochs=number(course.epochs), late=percent(course.late),
         rise=percent(course.rise),
     )  # fmt: skip
+    flat = say["says_flat"].format(low=percent(own.low, 1), line_low=percent(line.low, 1)) if row.verdict == "underfit" and own.low > line.low else ""
     advice = _next(row.advice, say)
-    return f"{text} {say['says_try'].format(change=advice)}" if advice else text
+    return " ".join(filter(None, (text, flat, say["says_try"].format(change=advice) if advice else "")))
 
 
 NAMED = {"overfit": "verdict_overfit", "underfit": "verdict_underfit", "balanced": "verdict_balanced", "stopped too early": "verdict_early"}

@@ -211,7 +211,7 @@ class Panel:
         ids = columns.get(names.id, np.full(len(columns[names.time]), self.series[0], dtype=object))
         at = torch.tensor(positions([text_of(i) for i in ids], self.series, "series"), dtype=torch.long)
         if not len(ids):
-            raise DataError("the frame to extend with has no rows")
+            return self
         times = as_times(columns[names.time])
         if self.clock.zone and self.clock.sub_daily and not is_zoned(frame, names.time):
             times = utc_from_local(times, self.clock.zone)
