@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one pair of 4 nets, two epochs")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads, for both")
     asked = parser.parse_args()
-    pairs, nets, epochs = (1, 4, 2) if asked.quick else (5, 64, 30)
+    pairs, nets, epochs = (1, 4, 2) if asked.quick else (5, 64, 10)
     sheet = page("members", "64 tiny nets side by side", PROTOCOL)
     torch.set_num_threads(asked.threads)
     panel = made_up(nets)

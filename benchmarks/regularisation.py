@@ -76,6 +76,7 @@ def main() -> None:
     """All races on one page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=1, help="nets fitted at the same time, each by one thread")
+    parser.add_argument("--models", type=Path, help="a folder in which fitted models are kept, and not fitted again by the next run")
     parser.add_argument("--only", default=",".join(RACES), help="races, with commas between")
     parser.add_argument("--quick", action="store_true", help="one epoch on 30 days: shows that it runs")
     asked = parser.parse_args()
@@ -85,7 +86,9 @@ def main() -> None:
         sheet.publish([], quick=True, missing=[f"{TETUAN} is not in FORETELL_DATA (default ../shared/data)"])
         return
     races = [Race("A smoke run", 30, 1, 1)] if asked.quick else [RACES[name] for name in asked.only.split(",")]
-    sheet.publish([*(run(race, asked.jobs) for race in races), *read_lesson()], quick=asked.quick)
+    with tempfile.TemporaryDirectory() as folder:
+        tables = [run(race, asked.models or Path(folder), asked.jobs) for race in races]
+    sheet.publish([*tables, *read_lesson()], quick=asked.quick)
 
 
 PROTOCOL = """
@@ -98,14 +101,13 @@ machine that had other work at the same time.
 """
 
 
-def run(race: Race, jobs: int) -> Table:
+def run(race: Race, folder: Path, jobs: int) -> Table:
     """Every net fitted, tested and diagnosed."""
     panel = race.panel()
     task = race.task(panel)
-    with tempfile.TemporaryDirectory() as folder:
-        kept = fitted(race, Path(folder), jobs)
+    kept = fitted(race, folder, jobs)
     result = ft.backtest({name: lambda _, model=model: model for name, model in kept.items()}, panel, task=task, test=0.2, step=race.horizon)
-    found = diagnose({name: kept[name] for name in kept}, result, panel)
+    found = diagnose(kept, result, panel)
     return table(race, found, result, kept)
 
 
@@ -120,12 +122,17 @@ def fitted(race: Race, folder: Path, jobs: int) -> dict[str, ft.Forecaster]:
 def fit(race: Race, at: int, folder: Path) -> Path:
     """One net on what lies before the test."""
     torch.set_num_threads(1)
-    row, panel = race.rows()[at], race.panel()
+    row = race.rows()[at]
+    path = folder / f"{race.about.partition(',')[0]}, {row.name}.foretell"
+    if path.exists():
+        return path
+    panel = race.panel()
     task = race.task(panel)
     cut = cuts_of(panel, task, 1, race.horizon, 0.2)[0]
     model = forecast.fit(panel.until(cut), task, row.net, row.training, watch=lambda progress: print(row.name, progress, file=sys.stderr, flush=True))
-    ft.save(model, folder / f"{at}.foretell")
-    return folder / f"{at}.foretell"
+    folder.mkdir(parents=True, exist_ok=True)
+    ft.save(model, path)
+    return path
 
 
 def table(race: Race, found: Diagnosis, result: ft.Backtest, kept: Mapping[str, ft.Forecaster]) -> Table:

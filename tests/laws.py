@@ -1,10 +1,13 @@
 """What the laws of forecasters run on: the nets, small panels with everything in them, and ways to change a panel."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
+from jaxtyping import TypeCheckError
 from torch import Tensor
 
 from foretell import Drift, Forecaster, MovingAverage, Panel, SeasonalNaive, Task, Training, forecast, from_array
@@ -88,3 +91,13 @@ def after(panel: Panel, cut: int, channels: Sequence[str], value: float) -> Pane
 def unknown(panel: Panel, task: Task) -> tuple[str, ...]:
     """Channels of a panel that the task does not know ahead."""
     return tuple(c for c in panel.channels if c not in task.known)
+
+
+@contextmanager
+def refused(error: type[Exception], words: str) -> Iterator[None]:
+    """One sentence of ours. Where annotations are checked at every call, a value of a wrong type does not get that far."""
+    with pytest.raises((error, TypeCheckError)) as caught:
+        yield
+    if not isinstance(caught.value, TypeCheckError):
+        assert caught.match(words)
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 400

@@ -13,7 +13,7 @@ from foretell import Backtest, Panel, SeasonalNaive, Task, TaskError, Training, 
 from foretell.backtesting import Progress, _looked, cuts_of
 from foretell.nets import Ridge
 from foretell.task import split
-from laws import NETS, PLAIN, TASK, TRAINING, plain, rich
+from laws import NETS, PLAIN, TASK, TRAINING, plain, refused, rich
 
 
 def own(task: Task = PLAIN, name: str = "ridge", *, training: Training = TRAINING) -> dict[str, partial[ft.Forecaster]]:
@@ -167,7 +167,7 @@ def test_the_table_by_any_axis(by: str, groups: int) -> None:
         "MAE", "RMSE", "MAPE", "sMAPE", "MASE", "RMSSE", "WAPE", "pinball", "coverage-80", "bias", "peak_WAPE", "peak_bias", "skill",
     ]  # fmt: skip
     assert result.table_columns()["skill"][0] == 0
-    with pytest.raises(TaskError, match=r'no table by "horizon".*origin, series, step, target'):
+    with refused(TaskError, r'no table by "horizon".*origin, series, step, target'):
         result.table("horizon")
 
 
@@ -200,8 +200,8 @@ def test_bands_roll_from_origins_the_model_was_not_trained_on() -> None:
 
 def test_bands_of_one_fit_are_the_models_own_until_ten_truths_are_known() -> None:
     panel = plain(200)
-    result = ft.backtest(own(training=TRAINING.model_copy(update={"calibrate": 0})), panel, windows=14, step=3, refit=0)
-    model = forecast.fit(panel.until(result.cutoff[0]), PLAIN, NETS["ridge"], TRAINING.model_copy(update={"calibrate": 0}))
+    result = ft.backtest(own(training=TRAINING.model_copy(update={"calibrate": 0.0})), panel, windows=14, step=3, refit=0)
+    model = forecast.fit(panel.until(result.cutoff[0]), PLAIN, NETS["ridge"], TRAINING.model_copy(update={"calibrate": 0.0}))
     for at, cut in enumerate(result.cutoff[:, 0].tolist()):
         ahead = model.predict(panel, origin=cut)
         assert torch.allclose(result.quantiles["own"][at], ahead.quantiles, atol=1e-9) is (at < 10)
@@ -218,7 +218,7 @@ WRONG = {
     "share 0": ({"test": 0.0}, "test=0.0 must be a share"),
     "short": ({"test": 0.01}, "test=0.01 starts at .*less than a horizon of 3 steps"),
     "long": ({"test": 0.99}, "leaves . steps to learn from"),
-    "word": ({"test": "yesterday"}, "test.*yesterday"),
+    "word": ({"test": "yesterday"}, "^test.*yesterday"),
     "unit": ({"test": "10 bananas"}, "banana"),
     "refit": ({"refit": -1}, "refit=-1"),
     "level": ({"level": [0]}, "between 0 and 100, like 80; got 0"),
@@ -229,9 +229,8 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_a_backtest_that_cannot_be_made_says_why(case: str) -> None:
     options, words = WRONG[case]
-    with pytest.raises(ft.ForetellError, match=words) as caught:
+    with refused(ft.ForetellError, words):
         ft.backtest(own(), plain(120), **options)
-    assert case not in ("word",) or not str(caught.value).startswith("origin")
 
 
 def test_a_model_that_hides_its_task_needs_it_said() -> None:

@@ -76,15 +76,17 @@ SPLIT = CALM._replace(rise=0.2, fall=0.3)
         (LINE, LEARNING, "stopped too early"),
         (LINE, LEARNING._replace(late=0.01), "balanced"),
         (LINE, LEARNING._replace(best=20), "balanced"),  # patience had its time
-        (Errors(0.3, 0.6, 0.0), SPLIT, "overfit"),
-        (Errors(0.3, 0.6, 0.0), SPLIT._replace(rise=0.03), "balanced"),  # the curve's own noise
-        (Errors(0.3, 0.6, 0.0), SPLIT._replace(fall=-0.01), "balanced"),
-        (Errors(0.48, 0.6, 0.0), SPLIT, "balanced"),  # ridge has the same gap
+        (Errors(0.49, 0.6, 0.0), SPLIT, "overfit"),  # by the curves
+        (Errors(0.49, 0.6, 0.0), SPLIT._replace(rise=0.08), "balanced"),  # a curve's own noise
+        (Errors(0.49, 0.6, 0.0), SPLIT._replace(fall=-0.01), "balanced"),
+        (Errors(0.3, 0.6, 0.0), CALM, "overfit"),  # by the gap of what was kept
+        (Errors(0.3, 0.4, 0.0), CALM, "balanced"),  # ridge has nearly the same gap
+        (Errors(0.3, 0.6, 0.0), CALM._replace(fall=0.0), "balanced"),
         (Errors(0.6, 0.7, 0.0), CALM, "underfit"),
         (Errors(0.6, 0.65, 0.0), CALM, "balanced"),  # as good as ridge where it was not taught
         (Errors(0.5, 0.6, 0.04), CALM, "underfit"),  # flattened peaks
         (Errors(0.49, 0.6, 0.04), CALM, "balanced"),
-        (Errors(0.6, 1.2, 0.04), SPLIT, "overfit"),  # the divergence of the curves is the stronger sign
+        (Errors(0.6, 1.2, 0.0), SPLIT, "underfit"),  # what errs more than ridge where it learned has not learned by heart
         (Errors(0.6, float("nan"), 0.0), CALM, ""),
     ],
 )
@@ -95,7 +97,7 @@ def test_the_rule(own: Errors, course: Course, verdict: str) -> None:
 def test_how_losses_went() -> None:
     course = course_of(np.array([4.0, 3.0, 2.0, 1.0, 0.5]), np.array([4.0, 2.0, 3.0, 2.5, 2.6]))
     assert (course.best, course.epochs) == (2, 5)
-    assert course.fall == pytest.approx(1 - 0.5 / 3) and course.rise == pytest.approx(0.3) and course.late == 0
+    assert course.fall == pytest.approx(1 - 0.5 / 3) and course.rise == pytest.approx(0.25) and course.late == 0
     assert course[5:] == (4.0, 3.0, 0.5, 4.0, 2.0, 2.6)
     late = course_of(np.arange(10.0, 0, -1), np.arange(10.0, 0, -1))
     assert late.best == 10 and late.late == pytest.approx(1 - 1 / 3) and late.rise == late.fall == 0
@@ -144,27 +146,30 @@ def test_a_preset_leads_to_the_next(verdict: str, name: str, preset: str) -> Non
 # ---------------------------------------------------------------- planted faults
 
 
+def bare(units: int, l2: float = 0.0) -> StackedLSTM:
+    """One layer by itself."""
+    return StackedLSTM(hidden=(units,), dropout=0.0, l2=l2, ahead=0, centre="none", ridge=False)
+
+
 def found(panel: Panel, net: StackedLSTM, **training: object) -> Diagnosis:
-    model = kept(panel, net, Training.model_validate({"stop": 0.2, "calibrate": 0, "scale": "minmax", "refit": False, **training}))
-    return diagnose({"net": model}, tried(panel, {"net": model}), panel)
+    model = kept(panel, net, Training.model_validate({"stop": 0.2, "calibrate": 0, "loss": "mse", "refit": False, **training}), step=5)
+    return diagnose({"net": model}, tried(panel, {"net": model}, step=5), panel)
 
 
 def test_a_net_that_learns_noise_by_heart_is_overfit() -> None:
-    net = StackedLSTM(hidden=(32,), dropout=0.0, ahead=0, ridge=False)
-    row = found(waves(steps=260, noise=1.0, signal=0.0), net, epochs=40, patience=25, optimizer={"rate": 0.01}).rows[0]
+    row = found(waves(steps=260, noise=1.0, signal=0.0), bare(32), epochs=20, patience=15, batch=16, optimizer={"rate": 0.01}).rows[0]
     assert row.verdict == "overfit" and row.advice.change == "l2=0.0001, dropout=0.2"
-    assert row.course is not None and row.course.rise > 0.05 and row.own.gap > row.line.gap + 0.15
+    assert row.course is not None and row.course.rise > 0.1 and row.own.train < row.line.train
 
 
 def test_a_net_held_down_is_underfit_and_its_peaks_are_flat() -> None:
-    net = StackedLSTM(hidden=(8,), dropout=0.0, l2=0.3, ahead=0, ridge=False)
-    row = found(waves(), net, epochs=30, patience=5, optimizer={"rate": 0.02}).rows[0]
+    row = found(waves(), bare(8, l2=10.0), epochs=30, patience=5, optimizer={"rate": 0.01}).rows[0]
     assert row.verdict == "underfit" and row.advice.change == "l2=1e-05"
     assert row.own.low > row.line.low + 0.02 and row.low > 0.02
 
 
 def test_a_net_cut_short_was_stopped_too_early() -> None:
-    row = found(waves(), StackedLSTM(hidden=(8,), dropout=0.0, ahead=0, ridge=False), epochs=5, optimizer={"rate": 0.003}).rows[0]
+    row = found(waves(), bare(8), epochs=5, optimizer={"rate": 0.003}).rows[0]
     assert row.verdict == "stopped too early" and row.advice.change == "epochs=10"
 
 
@@ -183,7 +188,7 @@ def test_errors_are_those_predict_would_have_made(step: int) -> None:
     model = forecast.fit(panel.until(result.cutoff[0]), TASK, models["alone"].net, TRAINING)
     row = diagnose({"alone": model}, result, panel).rows[0]
     seen = panel.until(result.cutoff[0])
-    train, stop, _ = split(seen, TASK, stop=0.2, calibrate=0)
+    train, stop, _ = split(seen, TASK, stop=0.2, calibrate=0.0)
     for span, error in ((train, row.own.train), (stop, row.own.stop)):
         misses = [miss(model, seen, origin, result) for origin in origins(int(span.first[0]), int(span.last[0]), result, step)]
         assert error == pytest.approx(float(torch.stack(misses).mean()), rel=1e-4)
@@ -215,7 +220,7 @@ def test_a_ridge_is_judged_before_it_saw_the_stop_part() -> None:
     panel, models, result = plain()
     rows = {row.model: row for row in diagnose(models, result, panel).rows}
     seen = panel.until(result.cutoff[0])
-    stop = split(seen, TASK, stop=0.2, calibrate=0).stop
+    stop = split(seen, TASK, stop=0.2, calibrate=0.0).stop
     misses = [miss(models["ridge"], seen, origin, result) for origin in origins(int(stop.first[0]), int(stop.last[0]), result, 24)]
     assert rows["ridge"].own.stop > float(torch.stack(misses).mean())
     assert rows["ridge"].own == rows["ridge"].line
@@ -228,7 +233,7 @@ def test_a_model_that_went_on_keeps_the_ridge_it_came_with() -> None:
     after = forecast.fit(panel.until(result.cutoff[0]), TASK, SMALL, TRAINING, start=before)
     row = diagnose({"net": after}, tried(panel, {"net": after}), panel).rows[0]
     seen = panel.until(result.cutoff[0])
-    stop = split(seen, TASK, stop=0.2, calibrate=0).stop
+    stop = split(seen, TASK, stop=0.2, calibrate=0.0).stop
     misses = [miss(after, seen, origin, result) for origin in origins(int(stop.first[0]), int(stop.last[0]), result, 24)]
     assert row.own.stop == pytest.approx(float(torch.stack(misses).mean()), rel=1e-4)
 

@@ -13,7 +13,7 @@ import torch
 import foretell as ft
 from foretell import Clock, DataError, Forecaster, Panel, SeasonalNaive, Task, TaskError, Training, forecast, from_array
 from foretell.nets import Ridge, StackedLSTM
-from laws import NETS, PLAIN, TASK, TRAINING, fitted, plain, rich
+from laws import NETS, PLAIN, TASK, TRAINING, fitted, plain, refused, rich
 
 KNOWN = Task(target="y", known="x", context=12, horizon=3)
 TIMES = [datetime(2000, 1, 6, 20 + h) for h in range(3)]
@@ -37,7 +37,7 @@ def test_origin_is_a_step_or_a_moment_on_the_wall() -> None:
     panel = rich()
     model = fitted("ridge", panel)
     wall = panel.clock.local(140)
-    told = [model.predict(panel, origin=o).values for o in (140, str(wall), wall, wall.item(), np.int64(140))]
+    told = [model.predict(panel, origin=o).values for o in (140, str(wall), wall, wall.item())]
     assert all(torch.equal(told[0], t) for t in told)
     assert model.predict(panel, origin=140).times()[0, 0] == panel.clock.local(141)
 
@@ -204,7 +204,8 @@ def test_a_series_too_short_to_train_on_is_named(name: str, alone: bool) -> None
 
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize(
-    "training", [TRAINING.model_copy(update={"stop": 0, "calibrate": 0}), TRAINING.model_copy(update={"stop": 0}), TRAINING.model_copy(update={"calibrate": 0})]
+    "training",
+    [TRAINING.model_copy(update={"stop": 0.0, "calibrate": 0.0}), TRAINING.model_copy(update={"stop": 0.0}), TRAINING.model_copy(update={"calibrate": 0.0})],
 )
 def test_any_part_may_be_left_out(name: str, training: Training) -> None:
     panel = plain(100)
@@ -358,9 +359,8 @@ CASES: dict[str, Wrong] = {
 @pytest.mark.parametrize("case", CASES)
 def test_what_cannot_be_done_gets_its_sentence(case: str) -> None:
     error, wrong, words = CASES[case]
-    with pytest.raises(error, match=words) as caught:
+    with refused(error, words):
         wrong()
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
 def test_what_was_refused_for_one_series_is_done_for_the_others() -> None:

@@ -166,7 +166,7 @@ def test_no_large_file_in_the_tree() -> None:
         (size, "x = 1"),
         (size, '"""A."""\n' + "x = 1\n" * 350),
         (size, '"""A."""\ndef f():\n' + "    x = 1\n" * 46),
-        (size, '"""A."""\ndef f(a, b, c, d, *, e, f, g, h, i): ...'),
+        (size, '"""A."""\ndef f(a, b, c, d, *, e, f, g, h, i, j): ...'),
         (size, '"""A."""\ndef f(**kwargs): ...'),
         (bans, "print(1)"),
         (bans, "import torch\ntorch.load('x')"),

@@ -157,12 +157,12 @@ def test_a_heavy_penalty_gives_the_mean_change_and_a_light_one_fits() -> None:
 def test_windows_are_thinned_without_losing_an_hour() -> None:
     panel = from_array(np.random.default_rng(5).normal(size=(3, 500)), step="h")
     task = Task(target="y", context=24, horizon=4)
-    parts = split(panel, task, stop=0.1, calibrate=0)
+    parts = split(panel, task, stop=0.1, calibrate=0.0)
     source = Source(panel, roles_of(task, panel), fit_scaling(panel, ("y",), "standard"), 24, 4)
     thin = _thinning(Ridge(most=100), source, parts.train)
     assert np.gcd(thin.other, 24) == 1
     assert 1100 / 24 < 1300 / thin.other <= 100 and 1300 / 24 / thin.phase <= 100
-    few, all_ = (forecast.fit(panel, task, Ridge(most=m), Training(calibrate=0)) for m in (100, 100_000))
+    few, all_ = (forecast.fit(panel, task, Ridge(most=m), Training(calibrate=0.0)) for m in (100, 100_000))
     assert not torch.equal(few.weights["weight"], all_.weights["weight"])
 
 
@@ -175,7 +175,7 @@ def test_phase_weighs_the_hour_at_which_forecasts_are_made() -> None:
     task = Task(target="y", context=6, horizon=1)
     miss = []
     for phase in (0.0, 0.9):
-        model = forecast.fit(panel, task, Ridge(phase=phase), Training(calibrate=0))
+        model = forecast.fit(panel, task, Ridge(phase=phase), Training(calibrate=0.0))
         origins = range(24 * 5 + 14, 950, 24)
         miss.append(np.mean([abs(float(model.predict(panel, origin=o).values) - y[o + 1]) for o in origins]))
     assert miss[1] < miss[0]

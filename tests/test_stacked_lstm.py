@@ -104,7 +104,7 @@ def test_a_torch_net_weight_for_weight(golden: Path) -> None:
     for layer in range(2):
         weights |= {f"layers.{layer}.weight": z[f"w/lstm.weight_ih_l{layer}"], f"layers.{layer}.recurrent": z[f"w/lstm.weight_hh_l{layer}"]}
         weights |= {f"layers.{layer}.bias": z[f"w/lstm.bias_ih_l{layer}"] + z[f"w/lstm.bias_hh_l{layer}"]}
-    net = load(StackedLSTM(hidden=(64, 64), segment=1, ridge=False).build(lesson(3, 30), streams(0)), weights)
+    net = load(StackedLSTM(hidden=(64, 64), segment=1, centre="none", ridge=False).build(lesson(3, 30), streams(0)), weights)
     np.testing.assert_allclose(net(*alone(z["x"]))[0, :, 0, 0].detach(), z["out"], rtol=0, atol=1e-5)
 
 
@@ -201,7 +201,7 @@ def test_float32_stays_float32() -> None:
 
 
 def test_with_a_ridge_the_net_begins_with_next_to_nothing() -> None:
-    with_ridge, without = build(StackedLSTM(hidden=(6, 5))), build(StackedLSTM(hidden=(6, 5), ridge=False))
+    with_ridge, without = (build(StackedLSTM(hidden=(6, 5), centre="none", ridge=ridge)) for ridge in (True, False))
     batch = inputs()
     torch.testing.assert_close(with_ridge(*batch), without(*batch) * 0.01, rtol=1e-4, atol=1e-7)
     assert float(with_ridge(*batch).detach().abs().max()) < 0.05
@@ -297,7 +297,7 @@ def test_the_fold_that_is_chosen(context: int, horizon: int, steps: int) -> None
 
 
 def test_a_context_that_is_no_multiple_is_padded_at_the_front() -> None:
-    net, (past, observed, _, _) = build(StackedLSTM(hidden=(6,), segment=4, ridge=False)), inputs()
+    net, (past, observed, _, _) = build(StackedLSTM(hidden=(6,), segment=4, centre="none", ridge=False)), inputs()
     x = net.window(past, observed, net.level(past, observed))
     assert x.shape == (3, EXAMPLES, 3, 16)
     assert x[:, :, 0, :8].abs().max() == 0
@@ -308,7 +308,7 @@ def test_summary_counts_every_number() -> None:
     net = build(StackedLSTM(hidden=(6, 5), segment=5, mask=True))
     table = net.summary()
     assert table.parameters * 3 == sum(weights.numel() for weights in net.parameters())
-    assert [(row.layer, row.output) for row in table.rows] == [("window", (2, 40)), ("lstm 1", (2, 6)), ("lstm 2", (5,)), ("ahead", (32,)), ("head", (3, 2, 3))]
+    assert [(row.layer, row.output) for row in table.rows] == [("window", (2, 40)), ("lstm 1", (2, 6)), ("lstm 2", (5,)), ("ahead", (128,)), ("head", (3, 2, 3))]
     assert StackedLSTM(hidden=(6, 5), segment=5, mask=True).summary(SHAPE) == table
 
 
@@ -362,8 +362,8 @@ def test_a_wrong_option_gets_its_sentence(options: dict[str, Any], sentence: str
 
 def test_one_layer_and_one_rate_may_be_given_plainly() -> None:
     assert StackedLSTM.model_validate({"hidden": 16, "dropout": 0.3}) == StackedLSTM(hidden=(16,), dropout=(0.3,))
-    assert StackedLSTM(hidden=(8, 8, 8)).rates == (0.2, 0.1, 0.1)
-    assert StackedLSTM(hidden=(8,)).rates == (0.2,)
+    assert StackedLSTM(hidden=(8, 8, 8)).rates == (0.3, 0.3, 0.3)
+    assert StackedLSTM(hidden=(8,)).rates == (0.3,)
 
 
 @pytest.mark.parametrize("name", SPECS)

@@ -76,7 +76,7 @@ def test_a_feed_gives_what_gathering_gives(seed: int) -> None:
     """Joined ahead or cell by cell, the windows of the training loop are the same."""
     panel = holed(seed)
     source = source_of(panel, 4, 2)
-    parts = split(panel, Task(target="y", context=4, horizon=2), stop=0.3, calibrate=0)
+    parts = split(panel, Task(target="y", context=4, horizon=2), stop=0.3, calibrate=0.0)
     for apart in (False, True):
         fast = Feed.of(source, parts, 2, apart=apart)
         slow = replace(fast, table=None)
@@ -107,7 +107,7 @@ def test_usable_windows_are_their_twin(seed: int, target: tuple[str, ...]) -> No
     assert apart.counts.tolist() == [sum(s == which for s, _ in expected) for which in (0, 1)]
 
 
-@given(length=st.integers(1, 300), horizon=st.integers(1, 20), stop=st.sampled_from([0, 0.1, 0.2, 0.45]), calibrate=st.sampled_from([0, 0.1, 0.2, 0.45]))
+@given(length=st.integers(1, 300), horizon=st.integers(1, 20), stop=st.sampled_from([0.0, 0.1, 0.2, 0.45]), calibrate=st.sampled_from([0.0, 0.1, 0.2, 0.45]))
 def test_parts_are_in_order_and_share_nothing(length: int, horizon: int, stop: float, calibrate: float) -> None:
     panel = from_array(np.ones(length))
     train, second, third = split(panel, Task(target="y", horizon=horizon, context=1), stop=stop, calibrate=calibrate)

@@ -103,7 +103,7 @@ def same(one: Trained, other: Trained) -> None:
     assert torch.equal(one.curves.stop.nan_to_num(-1), other.curves.stop.nan_to_num(-1))
 
 
-EARLY = Training(epochs=40, batch=16, patience=3, optimizer={"rate": 0.03})
+EARLY = Training(loss="mse", epochs=40, batch=16, patience=3, optimizer={"rate": 0.03})
 
 
 @pytest.mark.parametrize("kind", ["momentum", "rmsprop", "adam", "adamw"])
@@ -147,7 +147,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
 
 
 def test_it_is_the_loop_one_would_write_with_torch() -> None:
-    training = Training(epochs=4, batch=200, optimizer={"clip": 0.05, "rate": 0.01}, stop=0.1)
+    training = Training(loss="mse", epochs=4, batch=200, optimizer={"clip": 0.05, "rate": 0.01}, stop=0.1)
     ours = fit(training, ("milk",), net={"l2": 0.01})
     net = Tiny(streams(0, ("milk",)), torch.float64, l2=0.01)
     data = Memory(("milk",), torch.tensor([64]))
@@ -248,7 +248,7 @@ def test_a_broken_member_ends_alone_and_is_named() -> None:
 
 
 def test_a_member_that_breaks_later_keeps_its_best() -> None:
-    training = Training(epochs=400, batch=16, patience=400, optimizer={"kind": "sgd", "rate": 3.0, "clip": None})
+    training = Training(loss="mse", epochs=400, batch=16, patience=400, optimizer={"kind": "sgd", "rate": 3.0, "clip": None})
     result = fit(training, ("rice", "bread"), data={"stops": 9})
     assert "rice: the loss became NaN or infinite in epoch" in result.notes[0] and "weights of epoch" in result.notes[0]
     assert result.weights["weight"].isfinite().all()
@@ -260,7 +260,7 @@ def test_nothing_but_nan_gets_a_sentence() -> None:
 
 
 def test_a_last_step_out_of_range_is_noticed_without_a_stop_part() -> None:
-    training = Training(epochs=1, batch=200, optimizer={"kind": "sgd", "rate": 1e40})
+    training = Training(loss="mse", epochs=1, batch=200, optimizer={"kind": "sgd", "rate": 1e40})
     with pytest.raises(TaskError, match="NaN or infinite in epoch 1"):
         fit(training, ("milk",), dtype=torch.float32, data={"stops": 0})
 

@@ -27,7 +27,7 @@ from .words import Words, number, percent, words
 Verdict = Literal["overfit", "underfit", "balanced", "stopped too early", ""]
 
 STILL, LATE = 0.02, 5  # loss gained in the last fifth of the epochs
-GAP, RISE = 0.15, 0.05  # more of a gap than ridge has; loss on the stop part above its best
+GAP, RISE = 0.15, 0.10  # more of a gap than ridge has; stop loss that stays above its best
 HIGH, FLAT = 0.10, 0.02  # training error above ridge's; training peaks lower than ridge's, as a share of them
 LOOK, LEAST = 1000, 8  # windows of a part that are forecast again, and the least of a series
 NONE = float("nan")
@@ -48,7 +48,8 @@ class Errors(NamedTuple):
 
 class Course(NamedTuple):
     """How the losses went, the median over members. `fall` is the share by which the training loss fell after the best epoch,
-    `rise` that by which the stop loss stood above its best there, `late` that which the stop loss gained in the last fifth."""
+    `rise` that by which the stop loss stayed above its best in the later half of them, `late` that which it gained in the
+    last fifth of all."""
 
     best: float  # epoch, counted from 1
     epochs: float
@@ -158,12 +159,13 @@ def judge(own: Errors, line: Errors, course: Course, patience: int) -> Verdict:
 
     - *stopped too early*: the epochs ran out (or a hand stopped them) before patience did, and their last fifth still gained
       2 % of the stop loss, about 1 % of the error: less is lost in the noise from epoch to epoch.
-    - *overfit*: after the best epoch the training loss fell on while the stop loss stood 5 % above its best (a noisy curve
-      alone stands 1 to 3 % above its own lowest point); and the weights kept already err on the stop part, for what they
-      err in training, 15 % more than ridge does. The gap of ridge is what the part's later season explains.
     - *underfit*: on the windows it learned from and on the stop part the net errs 10 % more than ridge: a linear map
       shows what was there to be learned. Or it is no better than ridge in training and forecasts the peaks there more than
       2 points lower: they are flattened. (Peaks chosen by their height are forecast somewhat low by every model.)
+    - *overfit*: after the best epoch the training loss fell on, and either the stop loss came no nearer than 10 % to its best
+      in the later half of those epochs (single epochs of a curve are noisier than that, the lowest of several are not), or
+      the weights kept, better than ridge in training, lose 15 % more than ridge does from there to the stop part. What ridge
+      loses is what the later season explains. Early stopping has kept the best epoch; a stronger hand may go further.
     - *balanced*: none of these.
 
     The test error is shown, and decides nothing: what is chosen by the test looks better than it is.
@@ -172,11 +174,11 @@ def judge(own: Errors, line: Errors, course: Course, patience: int) -> Verdict:
         return ""
     if course.epochs - course.best < patience and course.late > STILL:
         return "stopped too early"
-    if course.fall > 0 and course.rise > RISE and (1 + own.gap) / (1 + line.gap) - 1 > GAP:
-        return "overfit"
     above = own.train / line.train - 1
     if (above > HIGH and own.stop / line.stop - 1 > HIGH) or (above >= 0 and own.low - line.low > FLAT):
         return "underfit"
+    if course.fall > 0 and (course.rise > RISE or (above < 0 and (1 + own.gap) / (1 + line.gap) - 1 > GAP)):
+        return "overfit"
     return "balanced"
 
 
@@ -246,7 +248,7 @@ def course_of(train: np.ndarray, stop: np.ndarray) -> Course:
     best = int(stop.argmin())
     before, after = stop[: size - -(-size // LATE)], stop[best + 1 :]
     late = 1 - stop[best] / before.min() if len(before) else 1.0
-    rise = float(np.median(after)) / stop[best] - 1 if len(after) else 0.0
+    rise = float(after[len(after) // 2 :].min()) / stop[best] - 1 if len(after) > 1 else 0.0
     spots = [float(loss[at]) for loss in (train, stop) for at in (0, best, -1)]
     return Course(best + 1, size, 1 - float(train[-1] / train[best]), rise, float(late), *spots)
 
@@ -378,7 +380,7 @@ def _said(row: Finding, say: Words) -> str:
     text = say[SAYS[row.verdict]].format(
         model=say.named("model_", row.model), train=number(own.train, 3), stop=number(own.stop, 3), gap=percent(own.gap), line_gap=percent(line.gap),
         line=number(line.train, 3), epochs=number(course.epochs), late=percent(course.late),
-        rise=percent(course.rise),
+        rise=percent(course.rise), fall=percent(course.fall),
     )  # fmt: skip
     flat = say["says_flat"].format(low=percent(own.low, 1), line_low=percent(line.low, 1)) if row.verdict == "underfit" and own.low > line.low else ""
     advice = _next(row.advice, say)

@@ -58,7 +58,8 @@ def learn(
         whole = _feed(model, source, parts._replace(train=Span(parts.train.first, parts.stop.last), stop=Span(parts.stop.last, parts.stop.last)))
         path = Path(f"{checkpoint}.refit") if checkpoint else None
         again = train(module, whole, training, names=names, levels=levels, lengths=trained.best_epoch + 1, checkpoint=path, watch=watch)
-        weights = again.weights
+        learned = trained.best_epoch >= 0
+        weights = {name: torch.where(learned.view(-1, *[1] * (w.ndim - 1)), again.weights[name], w) for name, w in weights.items()}
     return Learned(weights | ridge, judged, trained.curves, facts, trained.notes)
 
 

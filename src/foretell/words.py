@@ -98,10 +98,10 @@ def stamp(time: np.datetime64, clock: Clock) -> str:
 
 
 def percent(share: float, digits: int = 0) -> str:
-    """0.345 → "34 %" or, with one digit, "34.5 %"; "–" where there is none.
+    r"""0.345 → "34 %" or, with one digit, "34.5 %"; "–" where there is none.
 
-    >>> percent(0.8), percent(0.789, 1)
-    ('80 %', '78.9 %')
+    >>> percent(0.8) == "80\u00a0%", percent(0.789, 1) == "78.9\u00a0%"
+    (True, True)
     """
     return f"{number(100 * share, digits)}\u00a0%" if isfinite(share) else "–"
 
