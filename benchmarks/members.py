@@ -20,8 +20,11 @@ from foretell.task import Source, fit_scaling, roles_of, split
 from foretell.train import train
 
 STEPS, CONTEXT, HORIZON = 300, 24, 7
-NET = StackedLSTM(hidden=(8,), dropout=0.0, ridge=False)
-STARTED = StackedLSTM(hidden=(8,), dropout=0.0)
+NETS = {
+    "24 recurrent steps": StackedLSTM(hidden=(8,), dropout=0.0, segment=1, ridge=False),
+    "2 recurrent steps": StackedLSTM(hidden=(8,), dropout=0.0, segment=12, ridge=False),
+}
+DEFAULT = StackedLSTM(hidden=(8,))
 TASK = Task(target="y", context=CONTEXT, horizon=HORIZON)
 
 
@@ -51,10 +54,15 @@ def main() -> None:
 
 
 def contests(epochs: int) -> list[Contest]:
-    """With and without all that a fit does around training; the ridge start has one row of its own."""
-    found = [Contest("training loop", batch, epochs, looped, looped) for batch in (64, 16)]
-    found += [Contest("whole fit", batch, epochs, fitted(NET, True), fitted(NET, False)) for batch in (64, 16)]
-    return [*found, Contest("whole fit, started from the ridge", 64, epochs, fitted(STARTED, True), fitted(STARTED, False))]
+    """With and without all that a fit does around training; the default net (ridge start, dropout) has rows of its own."""
+    found = []
+    for batch in (64, 16):
+        for about, net in NETS.items():
+            loop = looped(net)
+            found += [Contest(f"training loop, {about}", batch, epochs, loop, loop)]
+            found += [Contest(f"whole fit, {about}", batch, epochs, fitted(net, True), fitted(net, False))]
+        found += [Contest("whole fit, 8 units, else by default", batch, epochs, fitted(DEFAULT, True), fitted(DEFAULT, False))]
+    return found
 
 
 def raced(contest: Contest, panel: ft.Panel, pairs: int) -> tuple[object, ...]:
@@ -87,14 +95,18 @@ def fitted(net: StackedLSTM, per_series: bool) -> Callable[[ft.Panel, Training],
     return work
 
 
-def looped(panel: ft.Panel, training: Training) -> None:
+def looped(net: StackedLSTM) -> Callable[[ft.Panel, Training], None]:
     """The training loop alone, on windows that are ready."""
-    roles, parts = roles_of(TASK, panel), split(panel, TASK, stop=training.stop, calibrate=training.calibrate)
-    scaling = fit_scaling(panel.until(panel.start + parts.train.last), TASK.target, training.scale)
-    source = Source(panel, roles, scaling, CONTEXT, HORIZON)
-    shape = Shape(len(panel), CONTEXT, len(roles.features), HORIZON, len(roles.known), len(roles.target), len(TASK.levels), 0)
-    feed = Feed.of(source, parts, len(panel), apart=True)
-    train(NET.build(shape, streams(training.seed, panel.series)), feed, training, names=panel.series, levels=TASK.levels)
+
+    def work(panel: ft.Panel, training: Training) -> None:
+        roles, parts = roles_of(TASK, panel), split(panel, TASK, stop=training.stop, calibrate=training.calibrate)
+        scaling = fit_scaling(panel.until(panel.start + parts.train.last), TASK.target, training.scale)
+        source = Source(panel, roles, scaling, CONTEXT, HORIZON)
+        shape = Shape(len(panel), CONTEXT, len(roles.features), HORIZON, len(roles.known), len(roles.target), len(TASK.levels), 0)
+        feed = Feed.of(source, parts, len(panel), apart=True)
+        train(net.build(shape, streams(training.seed, panel.series)), feed, training, names=panel.series, levels=TASK.levels)
+
+    return work
 
 
 def made_up(series: int) -> ft.Panel:

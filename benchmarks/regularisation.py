@@ -129,10 +129,15 @@ def fit(race: Race, at: int, folder: Path) -> Path:
     panel = race.panel()
     task = race.task(panel)
     cut = cuts_of(panel, task, 1, race.horizon, 0.2)[0]
-    model = forecast.fit(panel.until(cut), task, row.net, row.training, watch=lambda progress: print(row.name, progress, file=sys.stderr, flush=True))
     folder.mkdir(parents=True, exist_ok=True)
+    model = forecast.fit(panel.until(cut), task, row.net, row.training, watch=lambda p: told(row.name, p), checkpoint=path.with_suffix(".run"))
     ft.save(model, path)
     return path
+
+
+def told(name: str, progress: object) -> None:
+    """Who watches sees what is done."""
+    print(name, progress, file=sys.stderr, flush=True)
 
 
 def table(race: Race, found: Diagnosis, result: ft.Backtest, kept: Mapping[str, ft.Forecaster]) -> Table:

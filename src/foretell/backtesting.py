@@ -14,14 +14,14 @@ from torch import Tensor
 from . import forecast
 from .baseline import SeasonalNaive
 from .clock import step_seconds
-from .errors import TaskError
+from .errors import ForetellError, TaskError
 from .forecaster import Forecaster, step_of
 from .interval import Conformal, kept, scores_of
 from .nets import Ridge
-from .outcome import Part, band_probs
+from .outcome import Part, probs_of
 from .panel import Panel
 from .scoreboard import Backtest, naive_errors
-from .task import Source, Task
+from .task import Source, Task, split
 from .train import Training
 
 Fit = Callable[[Panel], Forecaster]
@@ -60,7 +60,7 @@ def backtest(
     step: int | None = None,
     test: float | str | None = None,
     refit: int | None = None,
-    level: Sequence[int | float] | None = None,
+    level: Sequence[int | float] | float | None = None,
     watch: Watch | None = None,
 ) -> Backtest:
     """Forecasts at rolling origins beside what came. Rows `seasonal_naive` and `ridge` are added.
@@ -73,9 +73,11 @@ def backtest(
     """
     task = task or _task_in(models)
     alike = {name: value for name, value in _words(models).items() if name in ("training", "per_series")}
-    cuts = cuts_of(panel, task, windows, step or task.horizon, test)
+    cuts = cuts_of(panel, task, windows, task.horizon if step is None else step, test)
     every = refit if refit is not None else 0 if test is not None else 1
-    probs = tuple(sorted({p for one in level for p in band_probs(one)})) if level else task.levels
+    if every < 0:
+        raise TaskError(f"refit={refit}: fit again at every 1st, 2nd, 3rd … cut, or 0 for the first only")
+    probs = task.levels if level is None else probs_of(level)
     runs = {name: _run(name, fit, panel, cuts, every, probs, watch) for name, fit in with_neighbours(models, task, **alike).items()}
     return _collected(panel, task, cuts, probs, runs)
 
@@ -90,9 +92,9 @@ def with_neighbours(models: Mapping[str, Fit], task: Task, training: Training | 
 def cuts_of(panel: Panel, task: Task, windows: int, step: int, test: float | str | None) -> Int[Tensor, "cut series"]:
     """Clock step of the last observed step at each cut and series, ascending; every horizon ends within the data."""
     last = panel.last(*task.target)
+    if windows < 1 or step < 1:
+        raise TaskError(f"windows={windows}, step={step}: both must be at least 1")
     if test is None:
-        if windows < 1 or step < 1:
-            raise TaskError(f"windows={windows}, step={step}: both must be at least 1")
         cuts = last - task.horizon - step * torch.arange(windows - 1, -1, -1)[:, None]
     else:
         first, end = _test_start(panel, int(last.max()), test) - 1, int(last.max()) - task.horizon
@@ -118,7 +120,10 @@ def _test_start(panel: Panel, last: int, test: float | str) -> int:
     if found := re.fullmatch(r"\s*(\d+)\s*([A-Za-z]+?)s?\s*", test):
         words = {"day": "D", "hour": "h", "week": "W", "month": "MS", "year": "YS", "minute": "min", "step": panel.clock.step}
         return last + 1 - round(int(found[1]) * step_seconds(words.get(found[2].lower(), found[2])) / panel.clock.seconds)
-    return step_of(panel.clock, test)
+    try:
+        return step_of(panel.clock, test)
+    except ForetellError:
+        raise TaskError(f'test="{test}" must be a share like 0.2, a length like "180 days", or a moment of the data like "2024-01-01"') from None
 
 
 def _words(models: Mapping[str, Fit]) -> dict[str, Any]:
@@ -207,8 +212,10 @@ class Look(NamedTuple):
 
 
 def _looked(model: Forecaster, panel: Panel, cuts: Int[Tensor, "cut series"], step: int) -> Look:
-    horizon, part = model.task.horizon, next((p for p in model.parts if p.name == "calibrate"), None)
-    room = 0 if part is None else (int(cuts[0].max()) - horizon - (part.first - 1)) // step + 1
+    horizon, how = model.task.horizon, model.training
+    calibrate = split(panel.until(cuts[0]), model.task, stop=how.stop, calibrate=how.calibrate, apart=model.per_series).calibrate
+    begin = panel.start + calibrate.first
+    room = int((cuts[0] - horizon - begin).max()) // step + 1 if how.calibrate else 0
     count = min(RECENT, max(0, room))
     # The newest cut before the first whose truth is known there, then back by whole steps.
     lead = -(-horizon // step)
@@ -219,6 +226,8 @@ def _looked(model: Forecaster, panel: Panel, cuts: Int[Tensor, "cut series"], st
     output = model.outputs(source, row.T).movedim(0, 1)
     series = torch.arange(len(panel)).repeat(len(every))
     truth = source.goals(series, row.flatten()).unflatten(0, row.shape)
+    # A series whose calibrate part began later has learned from the goals of the earliest of these cuts.
+    truth = truth.masked_fill((every < begin)[..., None, None], torch.nan)
     spread = model.spread_of(panel.series)
     before = tuple(Item(int(c.max()) + horizon, scores_of(o, t, spread)) for c, o, t in zip(early, output, truth, strict=False))
     return Look(source, output[count:], truth[count:], History(before))

@@ -107,7 +107,7 @@ class Feed:
 
     def _gather(self, of: Windows, member_at: Tensor, numbers: Tensor) -> Batch:
         first = (of.counts.cumsum(0) - of.counts)[member_at] if self.apart else torch.zeros_like(member_at)
-        series, origin = of.at((first[:, None] + numbers.clamp(min=0)).flatten())
+        series, origin = of.at((first[:, None] + numbers.clamp(min=0)).clamp(max=len(of) - 1).flatten())
         gathered = self.table.batch(self.source, series, origin) if self.table else self.source.batch(series, origin)
         batch = Batch(*(x.unflatten(0, numbers.shape) for x in gathered))
         full = numbers >= 0

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .baseline import steps_needed, with_season
 from .errors import DataError, TaskError
-from .forecaster import Forecaster, Net
+from .forecaster import Forecaster, Net, scale_of
 from .interval import Conformal, conformal
 from .learning import SIMPLE, learn
 from .nets import Ridge, StackedLSTM
@@ -20,6 +20,7 @@ from .panel import Panel
 from .task import Source, Split, Task, count, fit_scaling, roles_of, split, usable
 from .train import Progress, Training
 
+NETS = (Ridge, StackedLSTM, *SIMPLE)
 SEASONS = 150  # seasons of training windows from which a net is trained for one place in the season
 CALIBRATION = 200  # origins a series, at most, whose errors set the bands
 CALIBRATED = 20_000  # origins of all series together, at most
@@ -47,10 +48,15 @@ def fit(
     began = perf_counter()
     net, training = net or (start.net if start else Ridge()), training or (start.training if start else Training())
     net = with_season(net, panel.clock.season) if isinstance(net, SIMPLE) else net
+    if not isinstance(net, NETS):
+        told = f'the text "{net}"' if isinstance(net, str) else f"the class {net.__name__}" if isinstance(net, type) else type(net).__name__
+        raise TaskError(f"net must be a net such as Ridge() or StackedLSTM(), got {told}")
+    if members < 1 or (members > 1 and not isinstance(net, StackedLSTM)):
+        raise TaskError(f"members={members}: an ensemble has at least 1 member, and more only of a trained net; {type(net).__name__} is always the same")
     if per_series and members > 1:
         raise TaskError(f"per_series=True and members={members}: choose one, a net for each series or an ensemble of one net")
-    panel = panel if start is None else _follows(start, panel, task, net, per_series)
-    parts = split(panel, task, stop=training.stop, calibrate=training.calibrate)
+    panel = panel if start is None else _follows(start, panel, task, net, per_series, members)
+    parts = split(panel, task, stop=training.stop, calibrate=training.calibrate, apart=per_series)
     source = _source(panel, task, net, training, parts)
     source = source if start is None else replace(source, scaling=start.scaling_of(panel))
     notes = _check_length(source, parts)
@@ -66,8 +72,7 @@ def _source(panel: Panel, task: Task, net: Net, training: Training, parts: Split
     roles = roles_of(task, panel)
     _check_finite(panel, roles.features)
     context = max(task.steps_back(panel.clock), steps_needed(net) if isinstance(net, SIMPLE) else 1)
-    kind = "identity" if isinstance(net, SIMPLE) else training.scale
-    scaling = fit_scaling(panel.until(panel.start + parts.train.last), task.target, kind, pooled=training.pooled)
+    scaling = fit_scaling(panel.until(panel.start + parts.train.last), task.target, scale_of(net, training), pooled=training.pooled)
     return Source(panel, roles, scaling, context, task.horizon)
 
 
@@ -137,7 +142,7 @@ def _anchor(source: Source, parts: Split, net: Net, *, apart: bool) -> Int[Tenso
     return last
 
 
-def _follows(start: Forecaster, panel: Panel, task: Task, net: Net, per_series: bool) -> Panel:
+def _follows(start: Forecaster, panel: Panel, task: Task, net: Net, per_series: bool, members: int) -> Panel:
     """The new data as the model to go on from sees it; what makes going on impossible gets its sentence."""
     if not isinstance(net, StackedLSTM):
         raise TaskError(f"start= goes on training a net; {type(net).__name__} is solved anew in one step: fit it without start=")
@@ -145,6 +150,8 @@ def _follows(start: Forecaster, panel: Panel, task: Task, net: Net, per_series: 
         raise TaskError("start= needs the same task, net and per_series as the model it goes on from; give only new data and training")
     if per_series and start.series != panel.series:
         raise TaskError(f"start= has nets for {len(start.series)} series, this panel has {len(panel)}: they must be the same, in the same order")
+    if not per_series and len(start.members) != members:
+        raise TaskError(f"start= has {len(start.members)} member(s), members={members} asks for another number")
     return start.view(panel)
 
 

@@ -18,9 +18,9 @@ from .device import flushed
 from .errors import DataError, TaskError, nearest
 from .interval import Conformal, quantiles
 from .nets import Ridge, Shape, StackedLSTM, assembled
-from .outcome import Forecast, Part, band_probs
+from .outcome import Forecast, Part, probs_of
 from .panel import Panel, Recipe, as_times
-from .task import Batch, Roles, Scaling, Source, Task, fit_scaling
+from .task import Batch, Roles, ScaleKind, Scaling, Source, Task, fit_scaling
 from .train import Curves, Training
 
 Net = Ridge | StackedLSTM | SeasonalNaive | Drift | MovingAverage
@@ -71,16 +71,18 @@ class Forecaster:
         build = assembled(self.net, self.shape, streams) if isinstance(self.net, StackedLSTM) else self.net.build(self.shape, streams)
         return build.requires_grad_(False)
 
-    def predict(self, panel: Panel, *, origin: When | None = None, future: object | None = None, level: Sequence[int | float] | None = None) -> Forecast:
+    def predict(
+        self, panel: Panel, *, origin: When | None = None, future: object | None = None, level: Sequence[int | float] | float | None = None
+    ) -> Forecast:
         """The `horizon` steps after each series' last observed target, or after `origin` for all.
 
         `future` is a frame of known-ahead channels (unique_id, ds, one column a channel). `level` lists the central
         bands wanted in percent; None gives those of the task. A series with less than half its context observed
         gets NaN and a note.
         """
-        panel = self.view(panel if future is None else panel.extend(future))
+        panel = self.view(panel if future is None or not isinstance(panel, Panel) else panel.extend(future))
         last = panel.last(*self.roles.target) if origin is None else torch.full((len(panel),), step_of(panel.clock, origin))
-        probs = tuple(sorted({p for one in level for p in band_probs(one)})) if level is not None else self.task.levels
+        probs = self.task.levels if level is None else probs_of(level)
         source = self.source(panel, int(last.min()), int(last.max()))
         series, row = torch.arange(len(panel)), last - source.panel.start
         notes = self._too_short(source, row)
@@ -93,6 +95,10 @@ class Forecaster:
 
     def view(self, panel: Panel) -> Panel:
         """The panel with the channels, calendar and clock this model was fitted on; what is missing is named."""
+        if not isinstance(panel, Panel):
+            raise TaskError(f"a model forecasts a Panel, got {type(panel).__name__}: make one with ft.read(...)")
+        if panel.clock.zone != self.clock.zone and self.clock.sub_daily:
+            raise TaskError(f"the model's clock is in zone {self.clock.zone}, this data's in {panel.clock.zone}: read it with zone={self.clock.zone!r}")
         if panel.clock.step != self.clock.step:
             raise TaskError(f"the model steps by {self.clock.step}, this data by {panel.clock.step}: read it with resample={self.clock.step!r}")
         if self.per_series:
@@ -102,13 +108,17 @@ class Forecaster:
                     f'series "{strange[0]}" has no net: this model has one for each of its {len(self.series)} series. '
                     "Fit again with it, use per_series=False, or panel.pick() the known ones"
                 )
-        return replace(panel.arranged(self.own, self.common).on(self.clock), calendar=self.calendar)
+        seen = panel.arranged(self.own, self.common).on(self.clock)
+        dtype = self.bands.spread.dtype
+        return replace(seen, values=seen.values.to(dtype), shared=seen.shared.to(dtype), calendar=self.calendar)
 
     def source(self, panel: Panel, first: int, last: int) -> Source:
         """Windows of a view whose origins lie between two clock steps. Series the model has not seen are scaled by their own
         past up to the first origin."""
         scaling = self.scaling_of(panel, first)
-        return Source(panel.between(first - self.context + 1, last + self.task.horizon), self.roles, scaling, self.context, self.task.horizon)
+        part = panel.between(first - self.context + 1, last + self.task.horizon)
+        reach = max(0, last + 1 - int(part.start.max()) - part.values.shape[1])
+        return Source(part, self.roles, scaling, self.context, self.task.horizon, reach)
 
     def scaling_of(self, panel: Panel, origin: int | None = None) -> Scaling:
         """The scales of a view's series; one not seen in fit takes those of its own past up to `origin`, or all of it."""
@@ -117,7 +127,8 @@ class Forecaster:
         known = [self._place.get(s, -1) for s in panel.series]
         if -1 not in known:
             return self.scaling.rows(known)
-        return self.scaling.rows_or(known, fit_scaling(panel if origin is None else panel.until(origin), self.roles.target, self.training.scale))
+        past = panel if origin is None else panel.until(origin)
+        return self.scaling.rows_or(known, fit_scaling(past, self.roles.target, scale_of(self.net, self.training)), pooled=self.training.pooled)
 
     def to(self, device: str | torch.device) -> Self:
         """The same model with its weights on another device; data come and go from the CPU."""
@@ -226,10 +237,15 @@ class Forecaster:
         )
 
 
+def scale_of(net: Net, training: Training) -> ScaleKind:
+    """Simple methods work in the user's units; nets and ridge in those of the training's scale."""
+    return "identity" if isinstance(net, SeasonalNaive | Drift | MovingAverage) else training.scale
+
+
 def step_of(clock: Clock, when: When) -> int:
     """A moment in the user's words (wall time, or a clock step) as a clock step."""
-    if isinstance(when, int):
-        return when
+    if isinstance(when, int | np.integer):
+        return int(when)
     try:
         time = as_times(np.array([when], dtype=object))
     except DataError as error:

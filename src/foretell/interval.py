@@ -56,7 +56,7 @@ def quantiles(output: Slots, fitted: Conformal, series: Int[Tensor, " example"],
     A rank beyond the scores seen (a 99 % band from 20 of them) takes the outermost score.
     """
     # A model that was biased lately can have all its central scores on one side: the point is kept inside its own bands.
-    below, above = torch.tensor([p < 0.5 for p in probs]), torch.tensor([p > 0.5 for p in probs])
+    below, above = (torch.tensor([side * (p - 0.5) > 0 for p in probs], dtype=torch.bool) for side in (-1, 1))
     at = ranked(fitted.scores, probs)
     at = torch.where(below, at.clamp(max=0), torch.where(above, at.clamp(min=0), at))
     low, high = (w[..., None] * fitted.spread[series][:, None, :, None] for w in _widths(output))

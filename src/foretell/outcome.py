@@ -1,5 +1,6 @@
 """Forecast: what a fitted model says of the future, in the user's units; and the bands' levels as percents and probabilities."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -91,6 +92,12 @@ def band_probs(level: int | float) -> tuple[float, float]:
     if not 0 < level < 100:
         raise TaskError(f"a band's level is a percentage between 0 and 100, like 80; got {level:g}")
     return round(0.5 - level / 200, 9), round(0.5 + level / 200, 9)
+
+
+def probs_of(level: Sequence[int | float] | float) -> tuple[float, ...]:
+    """80 or [80, 95] → the probabilities of the bands' ends, ascending."""
+    every = (level,) if isinstance(level, int | float) else tuple(level)
+    return tuple(sorted({p for one in every for p in band_probs(one)}))
 
 
 def band_levels(probs: tuple[float, ...]) -> tuple[float, ...]:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from .errors import TaskError
 from .nets.layers import Shape
 from .nets.ridge import Moments, Ridge, RidgeNet, Solution, again, choose, inputs_of, moments
 from .task import CELLS, Source, Span, Split, filled, usable
@@ -55,9 +56,11 @@ def solve(spec: Ridge, shape: Shape, source: Source, parts: Split, levels: tuple
 
 def _solve(spec: Ridge, shape: Shape, source: Source, parts: Split, who: Members) -> Solved:
     train, stop = (_moments(spec, shape, source, span, who) for span in (parts.train, parts.stop))
-    judged = bool((stop.weight > 0).all())
-    chosen = choose(spec, shape, train, stop if judged else train)
-    offset = _offset(shape, source, parts.stop if judged else parts.train, who, chosen)
+    if not bool((train.weight > 0).any()):
+        raise TaskError("no window to learn from: too short for context + horizon, or less than half of every context is observed")
+    judged = stop.weight > 0
+    chosen = choose(spec, shape, train, stop.where(judged, train))
+    offset = _offset(shape, source, parts.stop if bool(judged.any()) else parts.train, who, chosen)
     final = again(train + stop, shape, chosen)
     dtype = source.panel.values.dtype
     first, last = ({"weight": s.weight.to(dtype), "bias": s.bias.to(dtype), "offset": offset} for s in (chosen, final))
@@ -91,14 +94,14 @@ def _read(source: Source, piece: Piece, shape: Shape) -> tuple[Tensor, Tensor, T
 
 def _pieces(spec: Ridge, source: Source, span: Span, who: Members) -> Iterator[Piece]:
     width = source.panel.values.shape[1]
-    thin = _thinning(spec, source, span)
+    thin = _thinning(spec, source, span, apart=who.apart)
     for group in [who.series] if who.apart else who.series.split(max(1, CELLS // max(1, width))):
         weight = _weights(spec, source, span, group, thin)
         if who.apart:
             yield from _side_by_side(group, weight)
         else:
             one, row = weight.nonzero(as_tuple=True)
-            for at in torch.arange(len(row)).split(PIECE):
+            for at in torch.arange(len(row)).split(PIECE) if len(row) else ():
                 yield Piece(group[one[at]][None], row[at][None], weight[one[at], row[at]][None])
 
 
@@ -118,9 +121,11 @@ class Thinning(NamedTuple):
     other: int
 
 
-def _thinning(spec: Ridge, source: Source, span: Span) -> Thinning:
+def _thinning(spec: Ridge, source: Source, span: Span, *, apart: bool) -> Thinning:
     """So that about `most` windows are used. A stride that shares a factor with the season would see some hours only."""
-    count = int((span.last - span.first - source.horizon).clamp(min=0).sum())
+    each = (span.last - span.first - source.horizon).clamp(min=0)
+    # A member alone and in company must see the same windows: members of their own are thinned by the width of the data.
+    count = 0 if apart else int(each.sum())
     season = source.panel.clock.season
     other = next(k for k in range(max(1, -(-count // spec.most)), count + 2) if gcd(k, season) == 1)
     return Thinning(max(1, -(-2 * count // (season * spec.most))), other)

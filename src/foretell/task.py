@@ -121,11 +121,12 @@ class Scaling:
         at = torch.tensor(series, dtype=torch.long)
         return Scaling(self.target.rows(at), self.own.rows(at), self.common, tuple(i.rows(at) for i in self.indices))
 
-    def rows_or(self, series: list[int], other: "Scaling") -> "Scaling":
-        """Of these series, and where one is −1, the other's row at that place."""
+    def rows_or(self, series: list[int], other: "Scaling", *, pooled: bool) -> "Scaling":
+        """Of these series, and where one is −1, the other's row at that place; pooled scales already serve every series."""
         at, new = torch.tensor(series, dtype=torch.long), torch.tensor(series) < 0
         indices = tuple(mine.rows_or(at, new, theirs) for mine, theirs in zip(self.indices, other.indices, strict=True))
-        target, own = rows_or(self.target, at, new, other.target), rows_or(self.own, at, new, other.own)
+        target = self.target if pooled else rows_or(self.target, at, new, other.target)
+        own = self.own if pooled else rows_or(self.own, at, new, other.own)
         return Scaling(target, own, self.common, indices)
 
 
@@ -143,10 +144,8 @@ def fit_scaling(panel: Panel, targets: Sequence[str], kind: ScaleKind, *, pooled
 
 
 def rows_or(mine: Scale, at: Int[Tensor, " series"], new: Bool[Tensor, " series"], theirs: Scale) -> Scale:
-    """One scale whose rows are mine where known and theirs where new; a pooled one already serves all."""
+    """One scale whose rows are mine where known and theirs where new."""
     facts = vars(mine)
-    if len(next(iter(facts.values()))) == 1 and len(next(iter(vars(theirs).values()))) != 1:
-        return mine
     pick = torch.where(new, torch.arange(len(at)) + len(next(iter(facts.values()))), at)
     return type(mine)(**{name: torch.cat(_same_width(fact, vars(theirs)[name]))[pick] for name, fact in facts.items()})
 
@@ -191,13 +190,14 @@ class Source:
     scaling: Scaling
     context: int
     horizon: int
+    reach: int = 0  # steps past the panel's last row at which an origin may lie
 
     @cached_property
     def clocked(self) -> tuple[int, Float[Tensor, "step channel"]]:
         """What the clock decides, for every step a window can touch; and the clock step of its first row."""
         start, width = self.panel.start, self.panel.values.shape[1]
         first = int(start.min()) - self.context if len(start) else 0
-        last = int(start.max()) + width + self.horizon if len(start) else 0
+        last = int(start.max()) + width + self.horizon + self.reach if len(start) else 0
         recipes = [r for r in self.panel.calendar if r.kind != "index"]
         return first, evaluate(recipes, self.panel.clock, torch.arange(first, last), dtype=self.panel.values.dtype)
 
@@ -300,12 +300,12 @@ class Split(NamedTuple):
     calibrate: Span
 
 
-def split(panel: Panel, task: Task, *, stop: float, calibrate: float) -> Split:
+def split(panel: Panel, task: Task, *, stop: float, calibrate: float, apart: bool = False) -> Split:
     """Cuts the last `calibrate` share of the usual length off for calibration, before it `stop` for early stopping;
-    each at least one horizon if its share is not 0."""
+    each at least one horizon if its share is not 0. `apart` takes each series' own length."""
     last = panel.last(*task.target) - panel.start
-    length = int((last + 1).median()) if len(panel) else 0
-    steps = [max(task.horizon, round(share * length)) if share else 0 for share in (stop, calibrate)]
+    length = (last + 1).double() if apart or not len(panel) else (last + 1).double().quantile(0.5).expand(len(last))
+    steps = [(share * length).round().long().clamp(min=task.horizon) if share else torch.zeros_like(last) for share in (stop, calibrate)]
     after_stop = last - steps[1]
     after_train = after_stop - steps[0]
     return Split(Span(torch.full_like(last, -1), after_train), Span(after_train, after_stop), Span(after_stop, last))

@@ -118,6 +118,11 @@ class Moments:
     def __add__(self, other: Self) -> Self:
         return type(self)(self.xx + other.xx, self.xy + other.xy, self.yy + other.yy)
 
+    def where(self, mine: Bool[Tensor, " member"], other: Self) -> Self:
+        """Of the members marked, the other's of the rest."""
+        pairs = ((self.xx, other.xx), (self.xy, other.xy), (self.yy, other.yy))
+        return type(self)(*(torch.where(mine.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
+
     @property
     def weight(self) -> Float[Tensor, " member"]:
         """Sum of the windows' weights."""
