@@ -95,7 +95,7 @@ def ways(question: Question) -> dict[str, Optimizer]:
 def fitted(question: Question, optimizer: Optimizer, seen: ft.Panel, task: Task) -> ft.Forecaster:
     """One way through training, its seeds side by side."""
     epochs = 1 if optimizer.rate < 1e-9 else question.epochs
-    training = Training(epochs=epochs, patience=question.patience, optimizer=optimizer, stop=STOP, calibrate=0, refit=False)
+    training = Training(epochs=epochs, patience=question.patience, optimizer=optimizer, stop=STOP, calibrate=0, retrain=False)
     model = forecast.fit(seen, task, question.net, training, members=question.members)
     print(optimizer.kind, optimizer.rate, optimizer.schedule, dict(model.facts), file=sys.stderr, flush=True)
     return model

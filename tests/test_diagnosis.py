@@ -28,7 +28,7 @@ from foretell.train import Curves, Training
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK = Task(target="y", context=24, horizon=2, levels=())
-TRAINING = Training(epochs=2, stop=0.2, calibrate=0, refit=False)
+TRAINING = Training(epochs=2, stop=0.2, calibrate=0, retrain=False)
 
 
 def waves(series: int = 1, steps: int = 400, noise: float = 0.3, signal: float = 3.0) -> Panel:
@@ -152,7 +152,7 @@ def bare(units: int, l2: float = 0.0) -> StackedLSTM:
 
 
 def found(panel: Panel, net: StackedLSTM, **training: object) -> Diagnosis:
-    model = kept(panel, net, Training.model_validate({"stop": 0.2, "calibrate": 0, "loss": "mse", "refit": False, **training}), step=5)
+    model = kept(panel, net, Training.model_validate({"stop": 0.2, "calibrate": 0, "loss": "mse", "retrain": False, **training}), step=5)
     return diagnose({"net": model}, tried(panel, {"net": model}, step=5), panel)
 
 
@@ -243,7 +243,7 @@ def test_a_net_refitted_on_the_stop_part_is_told_as_it_was_judged(loss: str) -> 
     panel = waves(2)
     rows = []
     for refit in (False, True):
-        training = TRAINING.model_copy(update={"refit": refit, "loss": loss, "epochs": 4})
+        training = TRAINING.model_copy(update={"retrain": refit, "loss": loss, "epochs": 4})
         model = kept(panel, SMALL.model_copy(update={"ridge": False}), training, step=5)
         rows.append(diagnose({"net": model}, tried(panel, {"net": model}, step=5), panel).rows[0])
     assert rows[1].own.stop == pytest.approx(rows[0].own.stop, rel=0.05) and rows[1].own.train != rows[0].own.train
@@ -253,7 +253,7 @@ def test_a_net_refitted_on_the_stop_part_is_told_as_it_was_judged(loss: str) -> 
 @pytest.mark.parametrize("refit", [False, True])
 def test_a_net_that_adds_nothing_to_its_ridge_errs_as_the_ridge(refit: bool) -> None:
     panel = waves(2)
-    model = kept(panel, SMALL, TRAINING.model_copy(update={"refit": refit}))
+    model = kept(panel, SMALL, TRAINING.model_copy(update={"retrain": refit}))
     model = replace(model, weights={**model.weights, "alpha": torch.zeros_like(model.weights["alpha"])})
     row = diagnose({"net": model}, tried(panel, {"net": model}), panel).rows[0]
     assert row.own.stop == pytest.approx(row.line.stop, rel=1e-6)

@@ -308,7 +308,13 @@ def test_summary_counts_every_number() -> None:
     net = build(StackedLSTM(hidden=(6, 5), segment=5, mask=True))
     table = net.summary()
     assert table.parameters * 3 == sum(weights.numel() for weights in net.parameters())
-    assert [(row.layer, row.output) for row in table.rows] == [("window", (2, 40)), ("lstm 1", (2, 6)), ("lstm 2", (5,)), ("ahead", (128,)), ("head", (3, 2, 3))]
+    assert [(row.layer, row.output) for row in table.rows] == [
+        ("window", (2, 40)),
+        ("lstm 1", (2, 6)),
+        ("lstm 2", (5,)),
+        ("ahead", (128,)),
+        ("head", (3, 2, 3)),
+    ]
     assert StackedLSTM(hidden=(6, 5), segment=5, mask=True).summary(SHAPE) == table
 
 

@@ -224,6 +224,7 @@ def _looked(model: Forecaster, panel: Panel, cuts: Int[Tensor, "cut series"], st
     source = model.source(model.view(panel), int(every.min()), int(every.max()))
     row = every - source.panel.start
     output = model.outputs(source, row.T).movedim(0, 1)
+    output = output.masked_fill((2 * source.seen(row.T) < source.context).T[..., None, None, None], torch.nan)
     series = torch.arange(len(panel)).repeat(len(every))
     truth = source.goals(series, row.flatten()).unflatten(0, row.shape)
     # A series whose calibrate part began later has learned from the goals of the earliest of these cuts.
@@ -239,6 +240,8 @@ def _collected(panel: Panel, task: Task, cuts: Int[Tensor, "cut series"], probs:
     row = (cuts - panel.start)[..., None] + torch.arange(1, horizon + 1)
     inside = (row >= 0) & (row < truth.shape[1])
     met = truth[torch.arange(len(panel))[:, None], row.clamp(0, truth.shape[1] - 1)].masked_fill(~inside[..., None], torch.nan)
+    # What one model cannot forecast for want of history counts for none of them.
+    met = met.masked_fill(torch.stack([r.point.isnan() for r in runs.values()]).any(0), torch.nan)
     before = truth.masked_fill(torch.arange(truth.shape[1])[:, None] > (cuts[0] - panel.start)[:, None, None], torch.nan)
     scale, square = naive_errors(before, panel.clock.season)
     last = list(runs.values())[-1].first

@@ -132,7 +132,7 @@ def diagnose(models: Mapping[str, Forecaster], result: Backtest, panel: Panel) -
     Training and stop errors are measured again, by the weights kept and without dropout, on windows from the places in the
     season where the test has its origins: so the three errors and ridge's differ in nothing but the data. A ridge, or the
     ridge under a net, is taken as the stop part judged it, before it was solved on that part as well. A net that was refitted
-    on the stop part (`Training.refit`) has no such weights left: its stop error is ridge's times the ratio of their stop
+    on the stop part (`Training.retrain`) has no such weights left: its stop error is ridge's times the ratio of their stop
     losses when the net was judged (of the roots, for mse).
     TaskError if a model is not in the backtest or was fitted on other data.
     """
@@ -261,7 +261,7 @@ def _measured(model: Forecaster, course: Course | None, result: Backtest, panel:
     judged, line = _as_judged(model, source, parts)
     own, beside = (_errors(one, source, parts, result) for one in (judged, line))
     alpha = model.weights.get("alpha")
-    if course is None or not model.training.refit:
+    if course is None or not model.training.retrain:
         return own, beside
     if alpha is not None and not alpha.any():
         return own._replace(stop=beside.stop), beside
@@ -291,7 +291,7 @@ def _as_judged(model: Forecaster, source: Source, parts: Split) -> tuple[Forecas
         return line, line
     held = model.weights.get("ridge.weight")
     # A model that went on from another keeps that one's ridge, which has seen none of these parts; one refitted belongs to its last.
-    if held is None or model.training.refit or not torch.allclose(held.cpu(), solved.weights["weight"].expand_as(held), rtol=1e-3, atol=1e-5):
+    if held is None or model.training.retrain or not torch.allclose(held.cpu(), solved.weights["weight"].expand_as(held), rtol=1e-3, atol=1e-5):
         return model, line
     under = {f"ridge.{name}": w.expand(len(model.members), *w.shape[1:]).contiguous().to(held.device) for name, w in solved.judged.items()}
     return replace(model, weights={**model.weights, **under}), line

@@ -51,10 +51,10 @@ def fit(
     if not isinstance(net, NETS):
         told = f'the text "{net}"' if isinstance(net, str) else f"the class {net.__name__}" if isinstance(net, type) else type(net).__name__
         raise TaskError(f"net must be a net such as Ridge() or StackedLSTM(), got {told}")
-    if members < 1 or (members > 1 and not isinstance(net, StackedLSTM)):
-        raise TaskError(f"members={members}: an ensemble has at least 1 member, and more only of a trained net; {type(net).__name__} is always the same")
     if per_series and members > 1:
         raise TaskError(f"per_series=True and members={members}: choose one, a net for each series or an ensemble of one net")
+    if members < 1 or (members > 1 and not isinstance(net, StackedLSTM)):
+        raise TaskError(f"members={members}: an ensemble has at least 1 member, and more only of a trained net; {type(net).__name__} is always the same")
     panel = panel if start is None else _follows(start, panel, task, net, per_series, members)
     parts = split(panel, task, stop=training.stop, calibrate=training.calibrate, apart=per_series)
     source = _source(panel, task, net, training, parts)

@@ -199,14 +199,10 @@ class Forecaster:
         output = output.to(origin.device)
         return output if self.per_series else output.mean(0).unflatten(0, size)
 
-    def _too_short(self, source: Source, row: Tensor) -> list[tuple[int, str]]:
-        columns = [source.panel.own.index(c) for c in self.roles.target]
-        found = []
-        for at, name in enumerate(source.panel.series):
-            past = source.panel.values[at, max(0, int(row[at]) + 1 - self.context) : int(row[at]) + 1, columns]
-            seen = int(past.isfinite().all(-1).sum())
-            if 2 * seen < self.context:
-                found.append((at, f'series "{name}" has {seen} of the {self.context} steps before the origin; half are needed: no forecast'))
+    def _too_short(self, source: Source, row: Int[Tensor, " series"]) -> list[tuple[int, str]]:
+        seen, said = source.seen(row[:, None])[:, 0], 'series "{}" has {} of the {} steps before the origin; half are needed: no forecast'
+        short = (2 * seen < self.context).nonzero()[:, 0].tolist()
+        found = [(at, said.format(source.panel.series[at], int(seen[at]), self.context)) for at in short]
         if len(found) == len(row):
             raise TaskError(found[0][1] + ("" if len(row) == 1 else f", nor for the other {len(row) - 1}"))
         return found

@@ -53,10 +53,10 @@ def learn(
         ridge["alpha"] = weights["alpha"] = _share(module, weights, feed, training.loss)
         facts["α"] = _span(ridge["alpha"])
     judged = dict(weights)
-    if training.refit and len(feed.stop) and not trained.interrupted:
+    if training.retrain and len(feed.stop) and not trained.interrupted:
         module.load_state_dict({**module.state_dict(), **{name: w for name, w in ridge.items() if name != "alpha"}})
         whole = _feed(model, source, parts._replace(train=Span(parts.train.first, parts.stop.last), stop=Span(parts.stop.last, parts.stop.last)))
-        path = Path(f"{checkpoint}.refit") if checkpoint else None
+        path = Path(f"{checkpoint}.retrain") if checkpoint else None
         again = train(module, whole, training, names=names, levels=levels, lengths=trained.best_epoch + 1, checkpoint=path, watch=watch)
         learned = trained.best_epoch >= 0
         weights = {name: torch.where(learned.view(-1, *[1] * (w.ndim - 1)), again.weights[name], w) for name, w in weights.items()}

@@ -121,7 +121,7 @@ class Thinning(NamedTuple):
     other: int
 
 
-def _thinning(spec: Ridge, source: Source, span: Span, *, apart: bool) -> Thinning:
+def _thinning(spec: Ridge, source: Source, span: Span, *, apart: bool = False) -> Thinning:
     """So that about `most` windows are used. A stride that shares a factor with the season would see some hours only."""
     each = (span.last - span.first - source.horizon).clamp(min=0)
     # A member alone and in company must see the same windows: members of their own are thinned by the width of the data.

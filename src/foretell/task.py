@@ -226,6 +226,13 @@ class Source:
         """What the targets turned out to be, scaled; NaN where not observed."""
         return self.read(self.roles.target, series, origin[:, None] + torch.arange(1, self.horizon + 1))
 
+    def seen(self, origin: Int[Tensor, "series cut"]) -> Int[Tensor, "series cut"]:
+        """How many steps of the context before an origin are observed; with less than half there is no forecast."""
+        values = self.panel.values[..., [self.panel.own.index(c) for c in self.roles.target]]
+        total = torch.cat([torch.zeros(len(values), 1, dtype=torch.long), values.isfinite().all(-1).cumsum(1)], 1)
+        end, begin = (row.clamp(0, values.shape[1]) for row in (origin + 1, origin + 1 - self.context))
+        return total.gather(1, end) - total.gather(1, begin)
+
     def unscaled(self, values: Float[Tensor, "n horizon target *slot"], series: Int[Tensor, " n"]) -> Tensor:
         """Model space → the user's units."""
         flat = values.movedim(2, -1)

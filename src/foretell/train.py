@@ -33,7 +33,7 @@ class Training(Spec):
     """How a net is trained. `stop` and `calibrate` are the shares of the data, at its end, kept for early stopping and for bands.
 
     Training ends when the loss on the stop part has not improved for `patience` epochs; the best epoch's weights are kept.
-    With `refit` the net is then trained anew, on train and stop together, for as many epochs as were best. `device` "auto"
+    With `retrain` the net is then trained anew, on train and stop together, for as many epochs as were best. `device` "auto"
     is a CUDA card if there is one. `scale` is fitted per series, or over all if `pooled`.
     """
 
@@ -48,7 +48,7 @@ class Training(Spec):
     device: str = "auto"
     scale: ScaleKind = "standard"
     pooled: bool = False
-    refit: bool = True
+    retrain: bool = True
 
     @model_validator(mode="after")
     def _something_left(self) -> "Training":

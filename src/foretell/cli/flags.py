@@ -62,6 +62,7 @@ TRAINS = {
     "device": "auto, cpu, cuda",
     "scale": "how the target is brought to scale, for all models",
     "pooled": "one scale for all series",
+    "retrain": "once judged, train again on all but the calibration part",
 }
 STEPS = {
     "kind": "",

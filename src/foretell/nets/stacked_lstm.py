@@ -226,5 +226,5 @@ def _lesson(hidden: tuple[int, ...], l2: float, rates: tuple[float, ...], *, bat
     net = StackedLSTM(hidden=hidden, dropout=rates, l2=l2, segment=1, ahead=0, centre="none", ridge=False)
     optimizer = {"kind": "adam", "rate": rate, "schedule": "constant", "clip": None}
     return Preset(
-        net, {"epochs": 50, "batch": batch, "optimizer": optimizer, "loss": "mse", "patience": patience, "stop": 0.1, "scale": "minmax", "refit": False}
+        net, {"epochs": 50, "batch": batch, "optimizer": optimizer, "loss": "mse", "patience": patience, "stop": 0.1, "scale": "minmax", "retrain": False}
     )

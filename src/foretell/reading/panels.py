@@ -44,7 +44,8 @@ def read(
 
     The keywords are the options most used; `Reading` explains them and has the rest.
     """
-    given = {"id": id, "time": time, "channels": channels, "step": step, "zone": zone, "resample": resample, "derive": derive or {}}
+    given: dict[str, object] = {"id": id, "time": time, "channels": channels, "step": step, "zone": zone, "resample": resample}
+    given |= {"derive": derive} if derive else {}
     return draft(source, combined(reading, given), Log()).panel
 
 
