@@ -131,7 +131,7 @@ def diagnose(models: Mapping[str, Forecaster], result: Backtest, panel: Panel) -
 
     Training and stop errors are measured again, by the weights kept and without dropout, on windows from the places in the
     season where the test has its origins: so the three errors and ridge's differ in nothing but the data. A ridge, or the
-    ridge under a net, is taken as the stop part judged it, before it was solved on that part as well. A net that was refitted
+    ridge under a net, is taken as the stop part judged it, before it was solved on that part as well. A net that was retrained
     on the stop part (`Training.retrain`) has no such weights left: its stop error is ridge's times the ratio of their stop
     losses when the net was judged (of the roots, for mse).
     TaskError if a model is not in the backtest or was fitted on other data.
@@ -290,7 +290,7 @@ def _as_judged(model: Forecaster, source: Source, parts: Split) -> tuple[Forecas
     if isinstance(model.net, Ridge):
         return line, line
     held = model.weights.get("ridge.weight")
-    # A model that went on from another keeps that one's ridge, which has seen none of these parts; one refitted belongs to its last.
+    # A model that went on from another keeps that one's ridge, which has seen none of these parts; one retrained belongs to its last.
     if held is None or model.training.retrain or not torch.allclose(held.cpu(), solved.weights["weight"].expand_as(held), rtol=1e-3, atol=1e-5):
         return model, line
     under = {f"ridge.{name}": w.expand(len(model.members), *w.shape[1:]).contiguous().to(held.device) for name, w in solved.judged.items()}
