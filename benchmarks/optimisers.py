@@ -21,8 +21,8 @@ ADAPTIVE = (3e-4, 1e-3, 3e-3)
 RATES: Mapping[str, Sequence[float]] = {"sgd": (0.03, 0.1, 0.3), "momentum": (0.003, 0.01, 0.03), "rmsprop": ADAPTIVE, "adam": ADAPTIVE, "adamw": ADAPTIVE}
 PROTOCOL = """
 Tetuan city load, hourly, chronological 70/10/20 (train, stop, test), context 168, horizon 24, origins every 24 h, calendar known ahead, weather only in the
-past, point forecast alone; gradients clipped at 1, no retraining on the stop part, everything else as `Training` has it. Stop loss: the least reached, on scaled values; test:
-WAPE of the weights of that epoch. Several seeds are trained as members of one run and scored one by one: mean [least, most]; epochs to the
+past, point forecast alone; gradients clipped at 1, no retraining on the stop part, everything else as `Training` has it. Stop loss: the least reached, on
+scaled values; test: WAPE of the weights of that epoch. Several seeds are trained as members of one run and scored one by one: mean [least, most]; epochs to the
 best one: their median. Cosine: half a cosine down to 0, then begun anew with a cycle twice as long.
 """
 

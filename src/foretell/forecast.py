@@ -166,7 +166,9 @@ def _bands(model: Forecaster, judged: Forecaster, source: Source, parts: Split) 
     most = max(1, min(CALIBRATION, CALIBRATED // len(span.last)))
     stride = -(-steps // most)
     origin = span.last[:, None] - model.task.horizon - torch.arange(0, steps, stride)
-    fair = usable(source, span, torch.arange(len(origin))).gather(1, origin.clamp(min=0)) & (origin >= 0)
+    # Some series at a time: what can be an origin is looked up in a table as wide as the panel.
+    looked = [usable(source, span, some).gather(1, origin[some].clamp(min=0)) for some in torch.arange(len(origin)).split(256)]
+    fair = torch.cat(looked) & (origin >= 0)
     output = model.outputs(source, origin.clamp(min=0)).flatten(0, 1)
     series = torch.arange(len(origin)).repeat_interleave(origin.shape[1])
     truth = source.goals(series, origin.clamp(min=0).flatten())
