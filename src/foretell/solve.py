@@ -136,7 +136,7 @@ def _weights(spec: Ridge, source: Source, span: Span, series: Int[Tensor, " n"],
     carry `spec.phase` of it together."""
     fair: Bool[Tensor, "n row"] = usable(source, span, series)
     season = source.panel.clock.season
-    end = (source.panel.last(*source.roles.target) - source.panel.start)[series, None]
+    end = source.ends[series, None]
     back = end - torch.arange(fair.shape[1])
     whole = back % season == 0
     kept = fair & torch.where(whole, (back // season + series[:, None]) % thin.phase == 0, (back + series[:, None]) % thin.other == 0)

@@ -18,7 +18,7 @@ from .spec import Spec
 from .transform.scale import Scale, fit_scale
 from .transform.season import SeasonIndex, fit_index
 
-CELLS = 2**21  # cells of a panel looked at in one go
+CELLS = 2**18  # cells of a panel looked at in one go: two megabytes for each step of the arithmetic on them
 BENT = ("asinh", "quantile")
 ScaleKind = Literal["identity", "minmax", "standard", "robust", "asinh", "quantile"]
 
@@ -200,6 +200,11 @@ class Source:
         last = int(start.max()) + width + self.horizon + self.reach if len(start) else 0
         recipes = [r for r in self.panel.calendar if r.kind != "index"]
         return first, evaluate(recipes, self.panel.clock, torch.arange(first, last), dtype=self.panel.values.dtype)
+
+    @cached_property
+    def ends(self) -> Int[Tensor, " series"]:
+        """Each series' row of its last observed target."""
+        return self.panel.last(*self.roles.target) - self.panel.start
 
     @cached_property
     def places(self) -> dict[tuple[str, ...], Place]:
