@@ -29,7 +29,7 @@ check: lint
 
 lint: .venv/ready-test
 	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/mypy
 
 bench: .venv/ready-test

@@ -1,11 +1,11 @@
 """Losses: equal to the plain sum over what was observed, blind to the rest, member by member."""
 
-import naive
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+import naive
 from foretell.errors import TaskError
 from foretell.loss import observed, pinball, point_loss, total
 

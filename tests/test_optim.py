@@ -2,12 +2,12 @@
 
 from itertools import product
 
-import naive
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+import naive
 from foretell import optim
 from foretell.errors import TaskError
 from foretell.optim import Optimizer, State
