@@ -16,8 +16,8 @@ from foretell.feed import Feed
 from foretell.nets import StackedLSTM
 from foretell.nets.layers import Shape
 from foretell.noise import streams
+from foretell.supervised import train
 from foretell.task import Source, fit_scaling, roles_of, split
-from foretell.train import train
 
 STEPS, CONTEXT, HORIZON = 300, 24, 7
 NETS = {

@@ -19,6 +19,7 @@ ROWS = (
     ("transform", "loss", "schedule", "worlds"),
     ("task",),
     ("train", "solve", "feed", "workers"),
+    ("supervised",),
     ("baseline", "interval"),
     ("forecaster", "scoreboard"),
     ("learning",),

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 import naive
+from foretell.device import flushed, pick_device
 from foretell.errors import TaskError
 from foretell.loss import total
 from foretell.noise import Noise, noise_keys, streams
+from foretell.supervised import train
 from foretell.task import Batch
-from foretell.train import Progress, Trained, Training, flushed, pick_device, train
+from foretell.train import Progress, Trained, Training
 
 CONTEXT, HORIZON, LEVELS = 6, 2, (0.1, 0.9)
 NAMES = ("bread", "milk", "eggs", "salt", "rice")

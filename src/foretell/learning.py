@@ -18,8 +18,9 @@ from .loss import total as loss_total
 from .nets import Residual, Ridge, StackedLSTM, assembled
 from .noise import streams
 from .solve import solve
+from .supervised import train
 from .task import Source, Span, Split
-from .train import Curves, Progress, train
+from .train import Curves, Progress
 
 SIMPLE = (SeasonalNaive, Drift, MovingAverage)
 
