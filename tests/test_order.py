@@ -21,6 +21,7 @@ ROWS = (
     ("train", "solve", "feed", "workers"),
     ("supervised",),
     ("baseline", "interval"),
+    ("function",),
     ("forecaster", "scoreboard"),
     ("learning",),
     ("forecast",),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Self
 
 import numpy as np
@@ -16,6 +16,7 @@ from .baseline import Drift, MovingAverage, SeasonalNaive
 from .clock import Clock, utc_from_local
 from .device import flushed
 from .errors import DataError, TaskError, nearest
+from .function import Function, marks
 from .interval import Conformal, quantiles
 from .nets import Ridge, Shape, StackedLSTM, assembled
 from .outcome import Forecast, Part, probs_of
@@ -92,6 +93,36 @@ class Forecaster:
         for at, _ in notes:
             point[at], bands[at] = torch.nan, torch.nan
         return Forecast(point, bands, probs, last, panel.clock, panel.series, self.roles.target, panel.names, tuple(n for _, n in notes))
+
+    def function(
+        self,
+        panel: Panel,
+        origin: When | Sequence[When] | None = None,
+        *,
+        future: object | None = None,
+        level: Sequence[int | float] | float | None = None,
+    ) -> tuple[Function, dict[str, Tensor]]:
+        """This model as one differentiable map `f` and the raw values `blocks` of its windows: `f(blocks)` equals what
+        `predict` says, floor and sorting of quantiles left out.
+
+        One window a series, after its last observed target or after `origin`; several origins give all series at the first,
+        then all at the second. TaskError where a series has too little history or a known channel no value.
+        """
+        panel = self.view(panel if future is None or not isinstance(panel, Panel) else panel.extend(future))
+        origins = origin if isinstance(origin, Sequence) and not isinstance(origin, str) else [origin]
+        last = panel.last(*self.roles.target)
+        step = torch.stack([last if at is None else torch.full_like(last, step_of(panel.clock, at)) for at in origins])
+        source = self.source(panel, int(step.min()), int(step.max()))
+        for row in step - source.panel.start:
+            short = self._too_short(source, row)
+            if short:
+                raise TaskError(short[0][1])
+            self._check_future(source, row)
+        series = torch.arange(len(panel)).repeat(len(step))
+        bands = replace(self.bands, spread=self.spread_of(panel.series))
+        probs = self.task.levels if level is None else probs_of(level)
+        found = Function(source, series, step.flatten(), probs, bands, partial(self._run, panel.series), *marks(source, series, step.flatten()))
+        return found, found.blocks
 
     def view(self, panel: Panel) -> Panel:
         """The panel with the channels, calendar and clock this model was fitted on; what is missing is named."""
@@ -180,23 +211,32 @@ class Forecaster:
     def _piece(self, source: Source, series: Int[Tensor, " n"], origin: Int[Tensor, "series cut"], place: Int[Tensor, " series"]) -> Tensor:
         size = (len(series), origin.shape[1])
         batch = source.inputs(series.repeat_interleave(size[1]), origin[series].flatten())
+        return self._forward(batch, place[series], origin[series] + source.panel.start[series, None]).to(origin.device)
+
+    def _run(self, names: tuple[str, ...], batch: Batch, series: Int[Tensor, " example"], origin: Int[Tensor, " example"], copies: int) -> Tensor:
+        """Model-space output [copies · example, ...] of so many copies of all windows; `names` are those that `series` counts."""
+        place = torch.tensor([self._place.get(s, 0) for s in names])[series]
+        shaped = Batch(*(x.unflatten(0, (copies, len(series))).transpose(0, 1).flatten(0, 1) for x in batch))
+        return self._forward(shaped, place, origin[:, None].expand(-1, copies)).transpose(0, 1).flatten(0, 1)
+
+    def _forward(self, batch: Batch, place: Int[Tensor, " n"], step: Int[Tensor, "n cut"]) -> Tensor:
+        """Model-space output [n, cut, ...] of windows [n · cut, ...] whose series stand at `place` in this model."""
+        size = (len(place), step.shape[1])
         weights = dict(self.weights)
         if self.per_series:
             shaped = Batch(*(x.unflatten(0, size) for x in batch))
-            weights = {name: w[place[series]] for name, w in weights.items()}
+            weights = {name: w[place] for name, w in weights.items()}
         else:
             shaped = Batch(*(x.expand(len(self.members), *x.shape) for x in batch))
         device = next((w.device for w in weights.values()), None)
         inputs = tuple(x.to(device) for x in (shaped.past, shaped.observed, shaped.future, shaped.static))
         output: Tensor = functional_call(self.module, weights, inputs)
         if self.anchor is not None:
-            step = origin[series] + source.panel.start[series, None]
-            whole = (step - self.anchor[place[series], None]) % self.clock.season == 0
+            whole = (step - self.anchor[place, None]) % self.clock.season == 0
             if not whole.all():
                 plain = functional_call(self.module, {**weights, "alpha": torch.zeros_like(weights["alpha"])}, inputs)
                 whole = whole if self.per_series else whole.view(1, -1)
                 output = torch.where(whole[..., None, None, None].to(device), output, plain)
-        output = output.to(origin.device)
         return output if self.per_series else output.mean(0).unflatten(0, size)
 
     def _too_short(self, source: Source, row: Int[Tensor, " series"]) -> list[tuple[int, str]]:
