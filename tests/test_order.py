@@ -20,7 +20,7 @@ ROWS = (
     ("task",),
     ("train", "solve", "feed", "workers"),
     ("supervised",),
-    ("baseline", "interval"),
+    ("baseline", "interval", "neighbours"),
     ("function",),
     ("forecaster", "scoreboard"),
     ("learning",),

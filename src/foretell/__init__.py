@@ -1,6 +1,6 @@
 """foretell: operational time series into decisions one can trust. Four verbs: forecast, detect, explain, plan."""
 
-from . import forecast, nets
+from . import forecast, neighbours, nets
 from .backtesting import backtest
 from .baseline import Drift, MovingAverage, SeasonalNaive
 from .clock import Clock
@@ -44,6 +44,7 @@ __all__ = [
     "forecast",
     "from_array",
     "load",
+    "neighbours",
     "nets",
     "plot",
     "read",

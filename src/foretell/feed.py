@@ -41,7 +41,7 @@ class Table:
         goal = _runs(self.target, at + 1, source.horizon)
         observed = torch.ones_like(past, dtype=torch.bool) if self.whole else past.isfinite()
         past, future = (past, future) if self.whole else (filled(past, observed), filled(future, future.isfinite()))
-        return Batch(past, observed, future, past.new_zeros(len(at), 0), goal.nan_to_num(0.0), goal.isfinite())
+        return Batch(past, observed, future, source.static[series], goal.nan_to_num(0.0), goal.isfinite())
 
 
 def _runs(table: Float[Tensor, "row channel"], first: Int[Tensor, " n"], length: int) -> Float[Tensor, "n length channel"]:

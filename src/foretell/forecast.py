@@ -12,15 +12,17 @@ from torch import Tensor
 from .baseline import steps_needed, with_season
 from .errors import DataError, TaskError
 from .forecaster import Forecaster, Net, scale_of
-from .interval import Conformal, conformal
+from .interval import Conformal, conformal, normal
 from .learning import SIMPLE, learn
+from .neighbours import Boosting, Statistical
 from .nets import Ridge, StackedLSTM
 from .outcome import Part
 from .panel import Panel
-from .task import Source, Split, Task, count, fit_scaling, roles_of, split, usable
+from .task import Source, Split, Task, count, fit_scaling, labels_of, roles_of, split, usable
 from .train import Progress, Training
 
-NETS = (Ridge, StackedLSTM, *SIMPLE)
+NETS = (Ridge, StackedLSTM, Boosting, Statistical, *SIMPLE)
+LABELLED = Boosting  # what reads the panel's labels
 SEASONS = 150  # seasons of training windows from which a net is trained for one place in the season
 CALIBRATION = 200  # origins a series, at most, whose errors set the bands
 CALIBRATED = 20_000  # origins of all series together, at most
@@ -47,10 +49,12 @@ def fit(
     """
     began = perf_counter()
     net, training = net or (start.net if start else Ridge()), training or (start.training if start else Training())
-    net = with_season(net, panel.clock.season) if isinstance(net, SIMPLE) else net
+    net = _seasoned(net, panel.clock.season)
     if not isinstance(net, NETS):
         told = f'the text "{net}"' if isinstance(net, str) else f"the class {net.__name__}" if isinstance(net, type) else type(net).__name__
         raise TaskError(f"net must be a net such as Ridge() or StackedLSTM(), got {told}")
+    if per_series and isinstance(net, Boosting):
+        raise TaskError("per_series=True: Boosting learns one model from all series; leave per_series out, or pick() one series")
     if per_series and members > 1:
         raise TaskError(f"per_series=True and members={members}: choose one, a net for each series or an ensemble of one net")
     if members < 1 or (members > 1 and not isinstance(net, StackedLSTM)):
@@ -68,12 +72,20 @@ def fit(
     return replace(model, bands=_bands(model, judged, source, parts), facts={**learned.facts, "seconds": round(perf_counter() - began, 3)})
 
 
+def _seasoned(net: Net, season: int) -> Net:
+    """The clock's season where the user left it open."""
+    if isinstance(net, Boosting | Statistical):
+        return net if net.season else net.model_copy(update={"season": season})
+    return with_season(net, season) if isinstance(net, SIMPLE) else net
+
+
 def _source(panel: Panel, task: Task, net: Net, training: Training, parts: Split) -> Source:
     roles = roles_of(task, panel)
     _check_finite(panel, roles.features)
     context = max(task.steps_back(panel.clock), steps_needed(net) if isinstance(net, SIMPLE) else 1)
     scaling = fit_scaling(panel.until(panel.start + parts.train.last), task.target, scale_of(net, training), pooled=training.pooled)
-    return Source(panel, roles, scaling, context, task.horizon)
+    labels = labels_of(panel) if isinstance(net, LABELLED) else ()
+    return Source(panel, roles, scaling, context, task.horizon, labels=labels)
 
 
 def _check_finite(panel: Panel, channels: tuple[str, ...]) -> None:
@@ -113,7 +125,7 @@ def _blank(source: Source, task: Task, net: Net, training: Training, parts: Spli
     return Forecaster(
         task=task, net=net, training=training, context=source.context, roles=source.roles, clock=panel.clock, series=panel.series,
         own=panel.own, common=panel.common, calendar=panel.calendar, scaling=source.scaling, weights={}, members=names,
-        per_series=per_series, bands=none, parts=_told(source, parts),
+        per_series=per_series, bands=none, parts=_told(source, parts), labels=source.labels,
     )  # fmt: skip
 
 
@@ -158,6 +170,8 @@ def _follows(start: Forecaster, panel: Panel, task: Task, net: Net, per_series: 
 def _bands(model: Forecaster, judged: Forecaster, source: Source, parts: Split) -> Conformal:
     """From the calibrate part, which nothing else has seen; if there is none, from the stop part, with the weights the
     model had before it was fitted on that too."""
+    if isinstance(model.net, Statistical):
+        return normal(model.bands, model.task.levels)
     own = bool((parts.calibrate.last > parts.calibrate.first).any())
     span, model = (parts.calibrate, model) if own else (parts.stop, judged)
     steps = int((span.last - span.first).max()) - model.task.horizon + 1

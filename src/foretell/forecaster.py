@@ -18,13 +18,14 @@ from .device import flushed
 from .errors import DataError, TaskError, nearest
 from .function import Function, marks
 from .interval import Conformal, quantiles
+from .neighbours import Boosting, Statistical
 from .nets import Ridge, Shape, StackedLSTM, assembled
 from .outcome import Forecast, Part, probs_of
 from .panel import Panel, Recipe, as_times
-from .task import Batch, Roles, ScaleKind, Scaling, Source, Task, fit_scaling
+from .task import Batch, Label, Roles, ScaleKind, Scaling, Source, Task, fit_scaling
 from .train import Curves, Training
 
-Net = Ridge | StackedLSTM | SeasonalNaive | Drift | MovingAverage
+Net = Ridge | StackedLSTM | SeasonalNaive | Drift | MovingAverage | Boosting | Statistical
 When = str | int | datetime | np.datetime64
 PIECE = 8192  # windows forecast at once: bounds the memory of a backtest over many series
 
@@ -57,13 +58,23 @@ class Forecaster:
     parts: tuple[Part, ...] = ()
     facts: Mapping[str, str | float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    labels: tuple[Label, ...] = ()
 
     @property
     def shape(self) -> Shape:
         """The sizes a net is built for."""
         known, targets = len(self.roles.known), len(self.roles.target)
         clocked = sum(c not in self.own + self.common for c in self.roles.known)
-        return Shape(len(self.members), self.context, len(self.roles.features), self.task.horizon, known, targets, len(self.task.levels), 0, clocked)
+        static, kinds = len(self.labels), tuple(len(label.categories) for label in self.labels)
+        return Shape(
+            len(self.members), self.context, len(self.roles.features), self.task.horizon, known, targets, len(self.task.levels), static, clocked,
+            self.task.levels, kinds,
+        )  # fmt: skip
+
+    @property
+    def back(self) -> int:
+        """Steps before an origin that a forecast reads: the context, or all that a statistical method fits."""
+        return max(self.context, self.net.history) if isinstance(self.net, Statistical) else self.context
 
     @cached_property
     def module(self) -> nn.Module:
@@ -147,9 +158,9 @@ class Forecaster:
         """Windows of a view whose origins lie between two clock steps. Series the model has not seen are scaled by their own
         past up to the first origin."""
         scaling = self.scaling_of(panel, first)
-        part = panel.between(first - self.context + 1, last + self.task.horizon)
+        part = panel.between(first - self.back + 1, last + self.task.horizon)
         reach = max(0, last + 1 - int(part.start.max()) - part.values.shape[1])
-        return Source(part, self.roles, scaling, self.context, self.task.horizon, reach)
+        return Source(part, self.roles, scaling, self.context, self.task.horizon, reach, self.labels)
 
     def scaling_of(self, panel: Panel, origin: int | None = None) -> Scaling:
         """The scales of a view's series; one not seen in fit takes those of its own past up to `origin`, or all of it."""
@@ -210,7 +221,8 @@ class Forecaster:
 
     def _piece(self, source: Source, series: Int[Tensor, " n"], origin: Int[Tensor, "series cut"], place: Int[Tensor, " series"]) -> Tensor:
         size = (len(series), origin.shape[1])
-        batch = source.inputs(series.repeat_interleave(size[1]), origin[series].flatten())
+        wide = source if self.back == self.context else replace(source, context=self.back)
+        batch = wide.inputs(series.repeat_interleave(size[1]), origin[series].flatten())
         return self._forward(batch, place[series], origin[series] + source.panel.start[series, None]).to(origin.device)
 
     def _run(self, names: tuple[str, ...], batch: Batch, series: Int[Tensor, " example"], origin: Int[Tensor, " example"], copies: int) -> Tensor:
@@ -275,7 +287,8 @@ class Forecaster:
 
 def scale_of(net: Net, training: Training) -> ScaleKind:
     """Simple methods work in the user's units; nets and ridge in those of the training's scale."""
-    return "identity" if isinstance(net, SeasonalNaive | Drift | MovingAverage) else training.scale
+    counts = isinstance(net, Boosting) and net.counts
+    return "identity" if counts or isinstance(net, SeasonalNaive | Drift | MovingAverage | Statistical) else training.scale
 
 
 def step_of(clock: Clock, when: When) -> int:

@@ -50,6 +50,17 @@ def kept(scores: Float[Tensor, "horizon target example"]) -> Float[Tensor, "hori
     return ranked if size <= KEPT else ranked[..., torch.linspace(0, size - 1, KEPT).round().long()]
 
 
+def normal(blank: Conformal, levels: Sequence[float]) -> Conformal:
+    """Scores that give a model its own bands back: its outer levels where they stand, all others as a normal distribution has them."""
+    outer = max((abs(p - 0.5) for p in levels), default=0.0)
+    if not outer:
+        return blank
+    ranks = torch.arange(1, KEPT + 1, dtype=torch.float64) / (KEPT + 1)
+    line = torch.special.ndtri(ranks) / torch.special.ndtri(torch.tensor(0.5 + outer, dtype=torch.float64))
+    shape = (*blank.scores.shape[:2], KEPT)
+    return Conformal(line.to(blank.spread.dtype).expand(shape).contiguous(), blank.spread)
+
+
 def quantiles(output: Slots, fitted: Conformal, series: Int[Tensor, " example"], probs: Sequence[float]) -> Float[Tensor, "example horizon target prob"]:
     """Points where the truth lies below with these probabilities, in model space, ascending with `probs`.
 

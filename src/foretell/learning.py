@@ -15,6 +15,8 @@ from .feed import Feed
 from .forecaster import Forecaster
 from .loss import LossKind
 from .loss import total as loss_total
+from .neighbours import Boosting, Statistical
+from .neighbours.boosting import grow
 from .nets import Residual, Ridge, StackedLSTM, assembled
 from .noise import streams
 from .solve import solve
@@ -41,8 +43,12 @@ def learn(
     model: Forecaster, source: Source, parts: Split, start: Forecaster | None, watch: Callable[[Progress], None] | None, checkpoint: str | Path | None
 ) -> Learned:
     """Weights for a model that has none yet, from the windows of its parts."""
-    if isinstance(model.net, SIMPLE):
+    if isinstance(model.net, (*SIMPLE, Statistical)):
         return Learned({}, {})
+    if isinstance(model.net, Boosting):
+        how = model.training
+        grown = grow(model.net, model.shape, source, parts, loss=how.loss, seed=how.seed, retrain=how.retrain)
+        return Learned(grown.weights, grown.judged, facts=grown.facts)
     if isinstance(model.net, Ridge):
         return _solved(model.net, model, source, parts)
     module, ridge = _begun(model.net, model, source, parts, start)

@@ -22,18 +22,19 @@ from .errors import FileError, ForetellError, TaskError
 from .files import CODES, JSON, read, write
 from .forecaster import Forecaster
 from .interval import Conformal
+from .neighbours import Boosting, Statistical
 from .nets import Ridge, StackedLSTM
 from .optim import Optimizer
 from .outcome import Part
 from .panel import Names, Recipe
-from .task import Roles, Scaling, Task
+from .task import Label, Roles, Scaling, Task
 from .train import Curves, Training
 from .transform.scale import Affine, Asinh, Quantile
 from .transform.season import SeasonIndex
 
 Table = Mapping[str, type[Any]]
 
-MINOR = 0  # one more whenever a class of the table gains a field or the table a class
+MINOR = 1  # one more whenever a class of the table gains a field or the table a class
 PLAIN = (type(None), bool, int, str)
 NUMPY = (np.bool_, np.integer, np.floating, np.str_)
 REFUSALS = (ForetellError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError)
@@ -44,11 +45,13 @@ def _table() -> dict[str, type[Any]]:
     return {
         "Affine": Affine,
         "Asinh": Asinh,
+        "Boosting": Boosting,
         "Clock": Clock,
         "Conformal": Conformal,
         "Curves": Curves,
         "Drift": Drift,
         "Forecaster": Forecaster,
+        "Label": Label,
         "MovingAverage": MovingAverage,
         "Names": Names,
         "Optimizer": Optimizer,
@@ -61,6 +64,7 @@ def _table() -> dict[str, type[Any]]:
         "SeasonIndex": SeasonIndex,
         "SeasonalNaive": SeasonalNaive,
         "StackedLSTM": StackedLSTM,
+        "Statistical": Statistical,
         "Task": Task,
         "Training": Training,
     }

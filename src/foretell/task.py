@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .calendar import evaluate
 from .clock import Clock
-from .errors import TaskError
+from .errors import TaskError, nearest
 from .panel import Panel, positions
 from .spec import Spec
 from .transform.scale import Scale, fit_scale
@@ -130,6 +130,39 @@ class Scaling:
         return Scaling(target, own, self.common, indices)
 
 
+class Label(NamedTuple):
+    """A static fact as a net reads it: the number of its category from 1 on, 0 for one never seen; or, without categories, a
+    number in standard deviations."""
+
+    name: str
+    categories: tuple[str, ...] = ()
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    def read(self, panel: Panel) -> Float[Tensor, " series"]:
+        """The fact of every series of a panel."""
+        if self.name not in panel.labels:
+            raise TaskError(f'the model knows the label "{self.name}" of every series: {nearest(self.name, panel.labels)}; give it, as labels= of ft.read does')
+        facts = panel.labels[self.name]
+        if self.categories:
+            numbers = [self.categories.index(str(f)) + 1 if str(f) in self.categories else 0 for f in facts]
+            return torch.tensor(numbers, dtype=panel.values.dtype)
+        return (torch.tensor(facts, dtype=panel.values.dtype) - self.mean) / self.deviation
+
+
+def labels_of(panel: Panel) -> tuple[Label, ...]:
+    """Every label of a panel, learned from the series that it has."""
+    found = []
+    for name, facts in panel.labels.items():
+        if all(isinstance(f, int | float) for f in facts):
+            numbers = torch.tensor(facts, dtype=torch.float64)
+            spread = float(numbers.std(correction=0))
+            found.append(Label(name, (), float(numbers.mean()), spread if spread > 0 else 1.0))
+        else:
+            found.append(Label(name, tuple(sorted({str(f) for f in facts}))))
+    return tuple(found)
+
+
 def fit_scaling(panel: Panel, targets: Sequence[str], kind: ScaleKind, *, pooled: bool = False) -> Scaling:
     """Fitted on all that the panel holds: hand it the training cut."""
     missing = [c for c in targets if c not in panel.own]
@@ -191,6 +224,7 @@ class Source:
     context: int
     horizon: int
     reach: int = 0  # steps past the panel's last row at which an origin may lie
+    labels: tuple[Label, ...] = ()
 
     @cached_property
     def clocked(self) -> tuple[int, Float[Tensor, "step channel"]]:
@@ -200,6 +234,12 @@ class Source:
         last = int(start.max()) + width + self.horizon + self.reach if len(start) else 0
         recipes = [r for r in self.panel.calendar if r.kind != "index"]
         return first, evaluate(recipes, self.panel.clock, torch.arange(first, last), dtype=self.panel.values.dtype)
+
+    @cached_property
+    def static(self) -> Float[Tensor, "series label"]:
+        """Each series' facts, for nets that read them."""
+        facts = [label.read(self.panel) for label in self.labels]
+        return torch.stack(facts, 1) if facts else self.panel.values.new_zeros(len(self.panel), 0)
 
     @cached_property
     def ends(self) -> Int[Tensor, " series"]:
@@ -220,7 +260,7 @@ class Source:
         ahead = origin[:, None] + torch.arange(1, self.horizon + 1)
         future = self.read(self.roles.known, series, ahead)
         blank = past.new_zeros(len(series), self.horizon, 0)
-        return Batch(filled(past, observed), observed, filled(future, future.isfinite()), past.new_zeros(len(series), 0), blank, blank.bool())
+        return Batch(filled(past, observed), observed, filled(future, future.isfinite()), self.static[series], blank, blank.bool())
 
     def batch(self, series: Int[Tensor, " n"], origin: Int[Tensor, " n"]) -> Batch:
         """Inputs and goals of training windows."""

@@ -170,7 +170,8 @@ class Ahead:
 
 
 NET = (
-    "one or several of ridge seasonal-naive drift moving-average lstm main main2 main3 plain advice; with options: "
+    "one or several of ridge seasonal-naive drift moving-average lstm lightgbm xgboost autoets autoarima theta main main2 main3 plain advice; "
+    "with options: "
     "lstm:hidden=128/64,rate=0.002; with a name for its row: big=lstm:hidden=128/64"
 )
 

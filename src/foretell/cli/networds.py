@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 from ..baseline import Drift, MovingAverage, SeasonalNaive
 from ..errors import TaskError, nearest
 from ..forecaster import Net
+from ..neighbours import Boosting, Statistical
 from ..nets import Ridge, StackedLSTM
 from ..nets.stacked_lstm import presets
 from ..optim import Optimizer
@@ -43,6 +44,8 @@ class Contender(NamedTuple):
 def kinds() -> dict[str, Kind]:
     """Every net by its word."""
     simple: dict[str, Net] = {"ridge": Ridge(), "seasonal_naive": SeasonalNaive(), "drift": Drift(), "moving_average": MovingAverage(), "lstm": StackedLSTM()}
+    simple |= {"lightgbm": Boosting(), "xgboost": Boosting(kind="xgboost")}
+    simple |= {"autoets": Statistical(), "autoarima": Statistical(kind="AutoARIMA"), "theta": Statistical(kind="Theta")}
     return {word: Kind(net, {}) for word, net in simple.items()} | {word: Kind(one.net, one.training) for word, one in presets().items()}
 
 
@@ -59,7 +62,9 @@ def contenders(words: Sequence[str], training: Options) -> list[Contender]:
 
 def word_of(net: Net) -> str:
     """The word of a net's kind."""
-    return next((word for word, one in kinds().items() if type(one.net) is type(net)), type(net).__name__)
+    alike = {word: one.net for word, one in kinds().items() if type(one.net) is type(net)}
+    kind = net.kind if isinstance(net, Boosting | Statistical) else None
+    return next((word for word, one in alike.items() if kind in (None, vars(one).get("kind"))), type(net).__name__)
 
 
 class _Typed(NamedTuple):

@@ -19,7 +19,8 @@ Sequences = Float[Tensor, "member example time feature"]
 @dataclass(frozen=True)
 class Shape:
     """The sizes a net is built for: `features` past numbers a step (targets first), `known` future numbers a step,
-    `levels` quantile levels, `static` facts that never change. The last `clocked` of the known channels are decided by the clock."""
+    `levels` quantile levels, `static` facts that never change. The last `clocked` of the known channels are decided by the clock.
+    `probs` are the levels themselves; `kinds` is one number a fact: how many categories it has, 0 for a number."""
 
     members: int
     context: int
@@ -30,6 +31,8 @@ class Shape:
     levels: int
     static: int
     clocked: int = 0
+    probs: tuple[float, ...] = ()
+    kinds: tuple[int, ...] = ()
 
     @property
     def slots(self) -> int:
