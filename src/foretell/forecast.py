@@ -13,7 +13,7 @@ from .baseline import steps_needed, with_season
 from .errors import DataError, TaskError
 from .forecaster import Forecaster, Net, scale_of
 from .interval import Conformal, conformal, normal
-from .learning import SIMPLE, learn
+from .learning import SIMPLE, TRAINED, learn
 from .neighbours import Boosting, Statistical
 from .nets import Ridge, StackedLSTM
 from .outcome import Part
@@ -21,7 +21,7 @@ from .panel import Panel
 from .task import Source, Split, Task, count, fit_scaling, labels_of, roles_of, split, usable
 from .train import Progress, Training
 
-NETS = (Ridge, StackedLSTM, Boosting, Statistical, *SIMPLE)
+NETS = (Ridge, *TRAINED, Boosting, Statistical, *SIMPLE)
 LABELLED = Boosting  # what reads the panel's labels
 SEASONS = 150  # seasons of training windows from which a net is trained for one place in the season
 CALIBRATION = 200  # origins a series, at most, whose errors set the bands
@@ -57,7 +57,7 @@ def fit(
         raise TaskError("per_series=True: Boosting learns one model from all series; leave per_series out, or pick() one series")
     if per_series and members > 1:
         raise TaskError(f"per_series=True and members={members}: choose one, a net for each series or an ensemble of one net")
-    if members < 1 or (members > 1 and not isinstance(net, StackedLSTM)):
+    if members < 1 or (members > 1 and not isinstance(net, TRAINED)):
         raise TaskError(f"members={members}: an ensemble has at least 1 member, and more only of a trained net; {type(net).__name__} is always the same")
     panel = panel if start is None else _follows(start, panel, task, net, per_series, members)
     parts = split(panel, task, stop=training.stop, calibrate=training.calibrate, apart=per_series)
@@ -156,7 +156,7 @@ def _anchor(source: Source, parts: Split, net: Net, *, apart: bool) -> Int[Tenso
 
 def _follows(start: Forecaster, panel: Panel, task: Task, net: Net, per_series: bool, members: int) -> Panel:
     """The new data as the model to go on from sees it; what makes going on impossible gets its sentence."""
-    if not isinstance(net, StackedLSTM):
+    if not isinstance(net, TRAINED):
         raise TaskError(f"start= goes on training a net; {type(net).__name__} is solved anew in one step: fit it without start=")
     if (start.net, start.task, start.per_series) != (net, task, per_series):
         raise TaskError("start= needs the same task, net and per_series as the model it goes on from; give only new data and training")

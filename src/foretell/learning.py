@@ -5,26 +5,30 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from jaxtyping import Bool, Float
+from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
 from .baseline import Drift, MovingAverage, SeasonalNaive
 from .device import flushed
-from .feed import Feed
+from .errors import TaskError
+from .feed import Feed, half_block
 from .forecaster import Forecaster
 from .loss import LossKind
 from .loss import total as loss_total
 from .neighbours import Boosting, Statistical
 from .neighbours.boosting import grow
-from .nets import Residual, Ridge, StackedLSTM, assembled
-from .noise import streams
+from .nets import Residual, Response, Ridge, StackedLSTM, assembled
+from .nets.response import ResponseNet
+from .noise import key, streams
+from .panel import positions
 from .solve import solve
 from .supervised import train
 from .task import Source, Span, Split
 from .train import Curves, Progress
 
 SIMPLE = (SeasonalNaive, Drift, MovingAverage)
+TRAINED = (StackedLSTM, Response)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,16 +76,21 @@ def learn(
 
 def _feed(model: Forecaster, source: Source, parts: Split) -> Feed:
     season = source.panel.clock.season if model.anchor is not None else 1
-    return Feed.of(source, parts, len(model.members), apart=model.per_series, season=season)
+    feed = Feed.of(source, parts, len(model.members), apart=model.per_series, season=season)
+    return replace(feed, halves=_halves(model, source)) if model.training.halves else feed
 
 
-def _begun(net: StackedLSTM, model: Forecaster, source: Source, parts: Split, start: Forecaster | None) -> tuple[nn.Module, dict[str, Tensor]]:
+def _begun(net: StackedLSTM | Response, model: Forecaster, source: Source, parts: Split, start: Forecaster | None) -> tuple[nn.Module, dict[str, Tensor]]:
     """The net as its training begins, and the weights that replace some of it in the end.
 
     It is trained on a ridge that has not seen the stop part, so that the stop part can judge it; the ridge it forecasts
     with is then solved on both.
     """
-    module = assembled(net, model.shape, streams(model.training.seed, model.members)).to(source.panel.values.dtype)
+    drawn = streams(model.training.seed, model.members)
+    if isinstance(net, Response):
+        media = net.build(model.shape, drawn).to(source.panel.values.dtype)
+        return media, _placed(net, media, model, source, parts, start)
+    module = assembled(net, model.shape, drawn).to(source.panel.values.dtype)
     if start is not None:
         module.load_state_dict(_whole(start.weights))
         return module, {}
@@ -93,6 +102,52 @@ def _begun(net: StackedLSTM, model: Forecaster, source: Source, parts: Split, st
     first, last = ({name: w.expand(len(model.members), *w.shape[1:]).contiguous() for name, w in s.items()} for s in (solved.judged, solved.weights))
     module.ridge.load_state_dict(first)
     return module, {f"ridge.{name}": w for name, w in last.items()}
+
+
+def _placed(net: Response, module: ResponseNet, model: Forecaster, source: Source, parts: Split, start: Forecaster | None) -> dict[str, Tensor]:
+    """Tells the net where its media are: their place among the known channels, zero spend as it is scaled, and the usual spend
+    of the training part above it. Returned are the buffers, since they are part of the model."""
+    if start is not None:
+        module.load_state_dict(dict(start.weights))
+        return {}
+    panel, roles, names = source.panel, source.roles, net.media
+    positions(names, roles.known, "medium among the known channels")
+    if len(panel) > 1 and not (model.per_series or model.training.pooled):
+        raise TaskError(
+            f"Response reads spend above zero, which scales of their own hide in {len(panel)} series: use per_series=True, or Training(pooled=True)"
+        )
+    place = torch.tensor([roles.known.index(name) for name in names])
+    told, raw = source.scaling, panel.values.new_zeros(len(panel), 1, 1)
+    zero, mean = raw.new_zeros(len(panel), len(names)), raw.new_zeros(len(panel), len(names))
+    every = torch.arange(len(panel))
+    for at, name in enumerate(names):
+        own = name in panel.own
+        scale = (told.own if own else told.common).pick([(panel.own if own else panel.common).index(name)])
+        past = panel.until(panel.start + parts.train.last).channel(name)
+        if bool((past < 0).any()):
+            raise TaskError(f'medium "{name}" has negative spend: {float(past.nan_to_num().min()):g}; spend is 0 or more')
+        usual = past.nanmean(1).nan_to_num(1.0)
+        lifted = [scale.apply(x.view(-1, 1, 1), every if own else torch.zeros_like(every))[:, 0, 0] for x in (torch.zeros_like(usual), usual)]
+        zero[:, at], mean[:, at] = lifted[0], (lifted[1] - lifted[0]).clamp(min=1e-3)
+    rows = slice(None) if model.per_series else slice(0, 1)
+    members = len(model.members)
+    found = {
+        "place": place.expand(members, -1).contiguous(),
+        "zero": zero[rows].expand(members, -1).contiguous(),
+        "mean": mean[rows].expand(members, -1).contiguous(),
+    }
+    found["anchor"] = module.anchor.clone()
+    module.load_state_dict({**module.state_dict(), **found})
+    return found
+
+
+def _halves(model: Forecaster, source: Source) -> Bool[Tensor, "member block"]:
+    """Of every two blocks of steps one, drawn for each member from its name: see `Feed.halves`."""
+    last = int(source.panel.start.max() - source.panel.start.min()) + source.panel.values.shape[1]
+    pairs = last // (2 * half_block(model.task.horizon)) + 1
+    drawn = [torch.rand(pairs, generator=Generator().manual_seed(key(model.training.seed, name, "halves") >> 1)) < 0.5 for name in model.members]
+    first = torch.stack(drawn)
+    return torch.stack([first, ~first], -1).flatten(1)
 
 
 def _whole(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

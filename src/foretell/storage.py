@@ -23,7 +23,7 @@ from .files import CODES, JSON, read, write
 from .forecaster import Forecaster
 from .interval import Conformal
 from .neighbours import Boosting, Statistical
-from .nets import Ridge, StackedLSTM
+from .nets import Response, Ridge, StackedLSTM
 from .optim import Optimizer
 from .outcome import Part
 from .panel import Names, Recipe
@@ -58,6 +58,7 @@ def _table() -> dict[str, type[Any]]:
         "Part": Part,
         "Quantile": Quantile,
         "Recipe": Recipe,
+        "Response": Response,
         "Ridge": Ridge,
         "Roles": Roles,
         "Scaling": Scaling,

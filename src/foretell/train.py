@@ -28,7 +28,8 @@ class Training(Spec):
 
     Training ends when the loss on the stop part has not improved for `patience` epochs; the best epoch's weights are kept.
     With `retrain` the net is then trained anew, on train and stop together, for as many epochs as were best. `device` "auto"
-    is a CUDA card if there is one. `scale` is fitted per series, or over all if `pooled`.
+    is a CUDA card if there is one. `scale` is fitted per series, or over all if `pooled`. With `halves` each member of an ensemble
+    learns from a random half of the steps, so that their spread says how sure the fit is.
     """
 
     epochs: int = Field(default=60, ge=1)
@@ -43,6 +44,7 @@ class Training(Spec):
     scale: ScaleKind = "standard"
     pooled: bool = False
     retrain: bool = True
+    halves: bool = False
 
     @model_validator(mode="after")
     def _something_left(self) -> "Training":

@@ -63,6 +63,7 @@ TRAINS = {
     "scale": "how the target is brought to scale, for all models",
     "pooled": "one scale for all series",
     "retrain": "once judged, train again on all but the calibration part",
+    "halves": "each member learns from a random half of the steps: their spread says how sure the fit is",
 }
 STEPS = {
     "kind": "",

@@ -2,7 +2,8 @@
 
 from .layers import Shape
 from .residual import Residual, assembled
+from .response import Response
 from .ridge import Ridge
 from .stacked_lstm import StackedLSTM
 
-__all__ = ["Residual", "Ridge", "Shape", "StackedLSTM", "assembled"]
+__all__ = ["Residual", "Response", "Ridge", "Shape", "StackedLSTM", "assembled"]

@@ -1,0 +1,1 @@
+"""Plan: what-if, response curves, promotions, and the budget that pays."""
