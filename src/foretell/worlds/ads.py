@@ -151,7 +151,8 @@ def ads(seed: int = 0, *, weeks: int = 156, horizon: int = 13, media: int = 5, c
 
 def _season(draw: np.random.Generator, week: np.ndarray) -> np.ndarray:
     angle, phase = 2 * np.pi * week / YEAR, draw.uniform(0, 2 * np.pi, 2)
-    return 1 + draw.uniform(0.12, 0.28) * np.sin(angle + phase[0]) + draw.uniform(0.03, 0.08) * np.sin(2 * angle + phase[1])
+    season: np.ndarray = 1 + draw.uniform(0.12, 0.28) * np.sin(angle + phase[0]) + draw.uniform(0.03, 0.08) * np.sin(2 * angle + phase[1])
+    return season
 
 
 def _spend(draw: np.random.Generator, season: np.ndarray, holiday: np.ndarray, media: int, confounded: float) -> np.ndarray:
