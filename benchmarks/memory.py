@@ -43,10 +43,12 @@ def row(about: str, found: object) -> tuple[str, ...]:
     return (about, *(f"{v:.1f}" for v in (mega["panel"], mega["batch"], beyond)), f"{ratio:.2f}", verdict, f"{found['seconds']:.0f}", found["where"])
 
 
-PROTOCOL = """A child first does the same work on a small panel, so that code, thread pools and their memory are there; then the panel
-is made, the system's peak counter is reset, the work done, and the highest resident memory taken less that before the work. A
-batch is what the net is handed at one time: 4,096 windows of 28 steps back and 7 ahead, 7 channels, in float32, its mask
-included. A thread notes where the program is whenever memory reaches a new height."""
+PROTOCOL = """A child does the same work twice on a small panel first: 40 series, or for a net for each series as many nets with fewer
+steps. The first time brings code and thread pools into memory; what the second needs beyond what is resident before it is what a
+batch takes, whatever the number of windows: 4,096 of them 28 steps back and 7 ahead in 7 channels (64 for each of 500 nets), the
+net's own arithmetic on them included. Then the large panel is made, the system's peak counter is reset and the work done: the
+highest resident memory less that before the work, and less a batch. A thread notes where the program is whenever memory reaches
+a new height."""
 
 if __name__ == "__main__":
     main()

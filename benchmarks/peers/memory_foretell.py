@@ -19,7 +19,7 @@ from foretell import Task, Training, forecast
 from foretell.nets import Ridge, StackedLSTM
 
 CALENDAR = ("weekday", "month", "dayofyear")  # two channels each
-BATCH, CONTEXT, HORIZON, CHANNELS = 4096, 28, 7, 7
+BATCH, CONTEXT, HORIZON = 4096, 28, 7
 NET = StackedLSTM(hidden=(8,), dropout=0.0)
 PACKAGE = str(Path(ft.__file__).parent)
 
@@ -32,20 +32,29 @@ def main() -> None:
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--seconds", type=int, required=True)
     asked = parser.parse_args()
-    do(asked.work, panel_of(40, asked.steps), seconds=2)
+    small = panel_of(500, 300) if asked.work == "each" else panel_of(40, asked.steps)
+    peak_of(asked.work, small, 2)
+    batch, _, _ = peak_of(asked.work, small, 2)
     panel = panel_of(asked.series, asked.steps)
-    model = forecast.fit(panel_of(asked.series, 300), task_of(panel), Ridge(), Training()) if asked.work == "predict" else None
+    peak, seconds, where = peak_of(asked.work, panel, asked.seconds)
+    print(json.dumps({"panel": size_of(panel), "batch": max(0, batch - size_of(small)), "peak": peak, "seconds": seconds, "where": where}))
+
+
+def peak_of(work: str, panel: ft.Panel, seconds: int) -> tuple[int, float, str]:
+    """Bytes that the work needs at its highest beyond those before it, how long it took, and where that was."""
+    model = forecast.fit(panel_of(len(panel), 300), task_of(panel), Ridge(), Training()) if work == "predict" else None
     Path("/proc/self/clear_refs").write_text("5")  # the peak counter starts again from what is resident now
     before, began = resident("VmRSS"), time.perf_counter()
     with Watch() as watch:
         if model is None:
-            do(asked.work, panel, asked.seconds)
+            do(work, panel, seconds)
         else:
             model.predict(panel)
-    peak = resident("VmHWM") - before
-    batch = BATCH * ((CONTEXT + HORIZON) * CHANNELS * 4 + CONTEXT * CHANNELS)
-    numbers = {"panel": panel.values.numel() * 4, "batch": batch, "peak": peak, "seconds": time.perf_counter() - began}
-    print(json.dumps({**numbers, "where": watch.where}))
+    return resident("VmHWM") - before, time.perf_counter() - began, watch.where
+
+
+def size_of(panel: ft.Panel) -> int:
+    return panel.values.numel() * panel.values.element_size()
 
 
 def panel_of(series: int, steps: int) -> ft.Panel:

@@ -61,11 +61,9 @@ def in_phase(source: Source, found: Windows, season: int) -> Windows:
     """Those whose origin lies whole seasons before the series' last observed target."""
     if season == 1:
         return found
-    series, origin = found.at(torch.arange(len(found)))
+    series, origin = found.at(found.begin)
     last = source.panel.last(*source.roles.target) - source.panel.start
-    keep = (last[series] - origin) % season == 0
-    owner = torch.arange(len(found.counts)).repeat_interleave(found.counts)
-    return Windows(found.flat[keep], found.width, torch.bincount(owner[keep], minlength=len(found.counts)))
+    return found.each(season, (last[series] - origin) % season)
 
 
 @dataclass(frozen=True, eq=False)

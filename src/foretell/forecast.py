@@ -91,11 +91,13 @@ def _source(panel: Panel, task: Task, net: Net, training: Training, parts: Split
 def _check_finite(panel: Panel, channels: tuple[str, ...]) -> None:
     for name in (c for c in channels if c in panel.channels):
         values = panel.channel(name)
-        if values.isinf().any():
+        # Some series at a time: a flag and an absolute value of every cell would weigh more than the panel.
+        parts = values.split(max(1, 2**20 // max(1, values.shape[1])))
+        if any(bool(part.isinf().any()) for part in parts):
             one, row = values.isinf().nonzero()[0].tolist()
             when = panel.clock.local(row + int(panel.start[one]))
             raise DataError(f'channel "{name}" of series "{panel.series[one]}" is infinite at {when}: correct it, or leave it empty')
-        if values.isnan().all():
+        if all(bool(part.isnan().all()) for part in parts):
             raise DataError(f'channel "{name}" has no observed value: leave it out of the task, or see `foretell check` for how the file was read')
 
 

@@ -168,13 +168,14 @@ class Panel:
 
     def last(self, *channels: str) -> Int[Tensor, " series"]:
         """Clock step of each series' last row in which every one of these channels is observed; start − 1 if there is none."""
-        seen = self.channel(channels[0]).isfinite()
-        for name in channels[1:]:
-            seen = seen & self.channel(name).isfinite()
-        after = torch.arange(1, seen.shape[1] + 1, dtype=torch.int32)
-        # A part of the series at a time: step numbers for all of them would weigh as much as the panel.
-        rows = [torch.where(part, after, 0).amax(1).long() for part in seen.split(max(1, 2**20 // max(1, seen.shape[1])))] if seen.shape[1] else []
-        row = torch.cat(rows) if rows else torch.zeros(len(self), dtype=torch.long)
+        lines = [self.channel(name) for name in channels]
+        width = lines[0].shape[1]
+        after = torch.arange(1, width + 1, dtype=torch.int32)
+        row = torch.zeros(len(self), dtype=torch.long)
+        # A part of the series at a time: what is observed, and step numbers, of all of them would weigh more than the panel.
+        for part in torch.arange(len(self)).split(max(1, 2**20 // max(1, width))) if width else ():
+            seen = torch.stack([line[part].isfinite() for line in lines]).all(0)
+            row[part] = torch.where(seen, after, 0).amax(1).long()
         return self.start + row - 1
 
     def with_calendar(self, *kinds: str, holidays: str | Sequence[str] = ()) -> Self:

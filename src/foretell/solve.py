@@ -15,7 +15,7 @@ from .nets.ridge import Moments, Ridge, RidgeNet, Solution, again, choose, input
 from .task import CELLS, Source, Span, Split, filled, usable
 
 PIECE = 4096  # windows whose inputs are in memory at once
-MEMBERS = 2**26  # numbers in the second moments of the members solved at once: half a GB
+MEMBERS = 2**21  # numbers in the second moments of the members solved at once: 16 MB, and several times that while they are
 
 
 class Solved(NamedTuple):

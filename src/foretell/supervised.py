@@ -211,10 +211,14 @@ def _bind(job: _Job, weights: Tensor, rows: Tensor) -> _Pack:
 def _order(job: _Job, rows: Tensor, epoch: int) -> Int[Tensor, "row number"]:
     """Each member's windows in its own order of this epoch, then −1 to the end of the longest's last batch."""
     counts, size = job.data.counts[rows].tolist(), job.course.training.batch
-    numbers = np.full((len(rows), -(-max(counts) // size) * size), -1)
+    numbers = np.full((len(rows), -(-max(counts) // size) * size), -1, dtype=np.int32)  # of all windows: as large as the panel, so half of it
     for row, (member, length) in enumerate(zip(rows.tolist(), counts, strict=True)):
         own = np.random.default_rng(key(job.course.training.seed, job.course.names[member], "order", epoch))
-        numbers[row, :length] = own.permutation(length)
+        line = numbers[row, :length]
+        line[:] = 1
+        line[:1] = 0
+        np.cumsum(line, out=line)  # 0, 1, 2 … in place
+        own.shuffle(line)
     return torch.from_numpy(numbers)
 
 

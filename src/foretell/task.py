@@ -322,19 +322,36 @@ def filled(values: Float[Tensor, "n step channel"], observed: Bool[Tensor, "n st
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Origins of many series as one list of int32, member after member: window w of series s has origin `flat − s·width`."""
+    """Origins of many series, series after series, told as runs of origins `stride` rows apart: a list of them all would be
+    as large as the panel. A run of series s starts at the origin `flat − s·width`; `counts` are each member's windows."""
 
-    flat: Int[Tensor, " window"]
-    width: int
+    flat: Int[Tensor, " run"]
+    lengths: Int[Tensor, " run"]
     counts: Int[Tensor, " member"]
+    width: int
+    stride: int = 1
 
     def __len__(self) -> int:
-        return len(self.flat)
+        return int(self.counts.sum())
+
+    @cached_property
+    def begin(self) -> Int[Tensor, " run"]:
+        """The number of each run's first window."""
+        return self.lengths.cumsum(0) - self.lengths
 
     def at(self, numbers: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
         """Window numbers → (series, origin)."""
-        flat = self.flat[numbers].long()
+        run = torch.searchsorted(self.begin, numbers.long(), right=True) - 1
+        flat = self.flat[run] + (numbers - self.begin[run]) * self.stride
         return flat // self.width, flat % self.width
+
+    def each(self, season: int, phase: Int[Tensor, " run"]) -> "Windows":
+        """Of every run the windows that lie `phase` rows after its first, and whole seasons after those."""
+        lengths = ((self.lengths - phase + season - 1) // season).clamp(min=0)
+        owner = torch.searchsorted(self.counts.cumsum(0), self.begin, right=True)
+        counts = torch.zeros_like(self.counts).index_add(0, owner, lengths)
+        kept = lengths > 0
+        return Windows((self.flat + phase)[kept], lengths[kept], counts, self.width, season)
 
 
 class Span(NamedTuple):
@@ -390,10 +407,14 @@ def _groups(source: Source) -> Iterator[Int[Tensor, " n"]]:
 def windows(source: Source, span: Span, *, by_series: bool = False) -> Windows:
     """Every usable origin in the span, series after series."""
     width = source.panel.values.shape[1]
-    flat, counts = [], []
+    flat, lengths, counts = [], [], []
     for series in _groups(source):
         fair = usable(source, span, series)
-        one, row = fair.nonzero(as_tuple=True)
-        flat.append((series[one] * width + row).int())
+        edge = torch.zeros(len(series), 1, dtype=torch.int8)
+        turn = torch.cat([edge, fair.to(torch.int8), edge], 1).diff(dim=1)
+        one, row = (turn == 1).nonzero(as_tuple=True)
+        flat.append(series[one] * width + row)
+        lengths.append((turn == -1).nonzero(as_tuple=True)[1] - row)
         counts.append(fair.sum(1))
-    return Windows(torch.cat(flat), width, torch.cat(counts) if by_series else torch.cat(counts).sum()[None])
+    each = torch.cat(counts)
+    return Windows(torch.cat(flat), torch.cat(lengths), each if by_series else each.sum()[None], width)
