@@ -49,7 +49,7 @@ def test_constant_and_unobserved_series(kind: str, dtype: torch.dtype) -> None:
     x, series = spiky(dtype), torch.arange(6)
     scale = fit_scale(kind, x)
     assert torch.equal(back_and_forth(scale, x, series)[0, :, 0], x[0, :, 0])
-    if kind != "identity":
+    if kind not in ("identity", "mean"):
         assert (scale.apply(x, series)[0, :, 0] == 0).all()
     probe = torch.tensor([-3.0, 0.0, 8.0], dtype=dtype)
     if kind == "asinh":
@@ -210,3 +210,10 @@ def test_a_channel_about_zero_has_no_index() -> None:
     values = torch.tensor([1.0, -1.0] * 28)[None]
     assert (fit_index(panel(values), "y").table == 1).all()
     assert (fit_index(panel(values * torch.nan), "y").table == 1).all()
+
+
+def test_the_mean_scale_leaves_zero_and_divides_by_the_mean_size() -> None:
+    x = torch.tensor([[0.0, 2.0, torch.nan, 4.0], [-1.0, 1.0, 1.0, 1.0]], dtype=torch.float64)[..., None]
+    scaled = fit_scale("mean", x).apply(x, torch.arange(2))
+    torch.testing.assert_close(scaled[0, :, 0], torch.tensor([0.0, 1.0, torch.nan, 2.0], dtype=torch.float64), equal_nan=True)
+    assert torch.equal(scaled[1], x[1])

@@ -17,6 +17,7 @@ from foretell.device import flushed, pick_device
 from foretell.errors import TaskError
 from foretell.loss import total
 from foretell.noise import Noise, noise_keys, streams
+from foretell.optim import Optimizer
 from foretell.supervised import train
 from foretell.task import Batch
 from foretell.train import Progress, Trained, Training
@@ -411,3 +412,32 @@ def test_devices() -> None:
     assert pick_device("cpu").type == "cpu" and pick_device("auto").type in ("cpu", "cuda")
     with pytest.raises(TaskError, match='no device "gpu" on this machine'):
         pick_device("gpu")
+
+
+@pytest.mark.parametrize("loss", ["peak", "mse"])
+def test_every_variable_is_clipped_apart_and_the_peak_is_a_members_own(loss: str) -> None:
+    """As alone; and another result than one bound for all."""
+    training = Training(epochs=3, batch=16, loss=loss, optimizer=Optimizer(rate=0.05, kind="sgd", clip=0.02, clip_each=True))
+    together, alone = fit(training), fit(training, ("milk",))
+    close(together, 1, alone, 0, 1e-9)
+    whole = fit(training.model_copy(update={"optimizer": training.optimizer.model_copy(update={"clip_each": False})}))
+    assert not torch.allclose(whole.weights["bias"], together.weights["bias"])
+
+
+def test_clipped_apart_is_torchs_norm_of_each_variable() -> None:
+    """One step of plain SGD from a gradient far too long: every variable moves by exactly rate · clip."""
+    training = Training(epochs=1, batch=1000, loss="mse", optimizer=Optimizer(rate=1.0, kind="sgd", clip=1e-3, clip_each=True))
+    before = dict(Tiny(streams(0, NAMES), torch.float64).named_parameters())
+    after = fit(training, data={"stops": 0}).weights
+    for name, value in before.items():
+        moved = (after[name] - value).flatten(1).norm(dim=1)
+        torch.testing.assert_close(moved, torch.full_like(moved, 1e-3), rtol=1e-2, atol=0)
+
+
+def test_a_loss_of_counts_refuses_negative_goals_and_shifted_scales() -> None:
+    with pytest.raises(TaskError, match='loss="tweedie" is for a target that is never negative; there is -'):
+        fit(Training(epochs=1, loss="tweedie", scale="mean"))
+    with pytest.raises(TaskError, match='loss="tweedie" counts from zero and needs scale="mean"; got scale="standard"'):
+        Training(loss="tweedie")
+    with pytest.raises(TaskError, match='loss="negative_binomial" counts from zero and needs scale="identity"; got scale="mean"'):
+        Training(loss="negative_binomial", scale="mean")

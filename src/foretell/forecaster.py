@@ -19,13 +19,13 @@ from .errors import DataError, TaskError, nearest
 from .function import Function, marks
 from .interval import Conformal, quantiles
 from .neighbours import Boosting, Statistical
-from .nets import Response, Ridge, Shape, StackedLSTM, assembled
+from .nets import ON_RIDGE, PeriodKernel, Response, Ridge, Shape, StackedLSTM, assembled
 from .outcome import Forecast, Part, probs_of
 from .panel import Panel, Recipe, as_times
 from .task import Batch, Label, Roles, ScaleKind, Scaling, Source, Task, fit_scaling
 from .train import Curves, Training
 
-Net = Ridge | StackedLSTM | Response | SeasonalNaive | Drift | MovingAverage | Boosting | Statistical
+Net = Ridge | StackedLSTM | PeriodKernel | Response | SeasonalNaive | Drift | MovingAverage | Boosting | Statistical
 When = str | int | datetime | np.datetime64
 PIECE = 8192  # windows forecast at once: bounds the memory of a backtest over many series
 
@@ -80,7 +80,7 @@ class Forecaster:
     def module(self) -> nn.Module:
         """The net; its own initial weights are never used, `weights` take their place at every call."""
         streams = [Generator().manual_seed(0) for _ in self.members]
-        build = assembled(self.net, self.shape, streams) if isinstance(self.net, StackedLSTM) else self.net.build(self.shape, streams)
+        build = assembled(self.net, self.shape, streams) if isinstance(self.net, ON_RIDGE) else self.net.build(self.shape, streams)
         return build.requires_grad_(False)
 
     def predict(
@@ -209,7 +209,7 @@ class Forecaster:
         words += [f"{len(self.series)} series, {len(self.members)} member(s), {size:,} weights, scale {self.training.scale}"]
         words += [f"{p.name}: {self.clock.local(p.first)} … {self.clock.local(p.last)}, {p.rows:,} windows" for p in self.parts]
         words += [f"{name}: {value}" for name, value in self.facts.items()]
-        layers = [str(self.net.summary(self.shape))] if isinstance(self.net, StackedLSTM) else []
+        layers = [str(self.net.summary(self.shape))] if isinstance(self.net, ON_RIDGE) else []
         return "\n".join([*words, *self.notes, *layers])
 
     def __repr__(self) -> str:

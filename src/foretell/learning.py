@@ -18,17 +18,20 @@ from .loss import LossKind
 from .loss import total as loss_total
 from .neighbours import Boosting, Statistical
 from .neighbours.boosting import grow
-from .nets import Residual, Response, Ridge, StackedLSTM, assembled
+from .nets import ON_RIDGE, OnRidge, PeriodKernel, Residual, Response, Ridge, StackedLSTM, assembled
+from .nets.bank import Bank
+from .nets.period_kernel import PeriodKernelNet
 from .nets.response import ResponseNet
 from .noise import key, streams
 from .panel import positions
+from .periodic import bank_of, zeros_of
 from .solve import solve
-from .supervised import train
+from .supervised import goals_of, train
 from .task import Source, Span, Split
 from .train import Curves, Progress
 
 SIMPLE = (SeasonalNaive, Drift, MovingAverage)
-TRAINED = (StackedLSTM, Response)
+TRAINED = (*ON_RIDGE, Response)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +83,7 @@ def _feed(model: Forecaster, source: Source, parts: Split) -> Feed:
     return replace(feed, halves=_halves(model, source)) if model.training.halves else feed
 
 
-def _begun(net: StackedLSTM | Response, model: Forecaster, source: Source, parts: Split, start: Forecaster | None) -> tuple[nn.Module, dict[str, Tensor]]:
+def _begun(net: OnRidge | Response, model: Forecaster, source: Source, parts: Split, start: Forecaster | None) -> tuple[nn.Module, dict[str, Tensor]]:
     """The net as its training begins, and the weights that replace some of it in the end.
 
     It is trained on a ridge that has not seen the stop part, so that the stop part can judge it; the ridge it forecasts
@@ -90,18 +93,31 @@ def _begun(net: StackedLSTM | Response, model: Forecaster, source: Source, parts
     if isinstance(net, Response):
         media = net.build(model.shape, drawn).to(source.panel.values.dtype)
         return media, _placed(net, media, model, source, parts, start)
-    module = assembled(net, model.shape, drawn).to(source.panel.values.dtype)
+    module = assembled(net, model.shape, drawn, _bank(net, model, source, parts, start)).to(source.panel.values.dtype)
+    inner = module.net if isinstance(module, Residual) else module
+    if isinstance(inner, PeriodKernelNet):
+        inner.zero = zeros_of(source, len(model.members), apart=model.per_series)
     if start is not None:
         module.load_state_dict(_whole(start.weights))
         return module, {}
     if not isinstance(module, Residual):
         return module, {}
     # A net for forecasts from every origin stands on a ridge that weighs every origin alike.
-    ridge = Ridge(phase=0.0) if net.in_phase is False else Ridge()
+    ridge = Ridge(phase=0.0) if isinstance(net, StackedLSTM) and net.in_phase is False else Ridge()
     solved = solve(ridge, replace(model.shape, members=1), source, parts, model.task.levels, by_series=model.per_series)
     first, last = ({name: w.expand(len(model.members), *w.shape[1:]).contiguous() for name, w in s.items()} for s in (solved.judged, solved.weights))
     module.ridge.load_state_dict(first)
     return module, {f"ridge.{name}": w for name, w in last.items()}
+
+
+def _bank(net: OnRidge, model: Forecaster, source: Source, parts: Split, start: Forecaster | None) -> Bank | None:
+    """The periods that the kernels of a PeriodKernel are made for; those of the model it goes on from, if there is one."""
+    if not isinstance(net, PeriodKernel):
+        return None
+    if start is None:
+        return bank_of(source, parts.train, net.kernels, len(model.members), apart=model.per_series)
+    inner = "net." if "alpha" in start.weights else ""
+    return Bank(start.weights[f"{inner}length"], start.weights[f"{inner}strength"], start.weights[f"{inner}span"])
 
 
 def _placed(net: Response, module: ResponseNet, model: Forecaster, source: Source, parts: Split, start: Forecaster | None) -> dict[str, Tensor]:
@@ -155,7 +171,7 @@ def _whole(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     alpha = weights.get("alpha")
     if alpha is None:
         return dict(weights)
-    head = {name: w * alpha.view(-1, *[1] * (w.ndim - 1)) for name, w in weights.items() if name.startswith("net.head.")}
+    head = {name: w * alpha.view(-1, *[1] * (w.ndim - 1)) for name, w in weights.items() if name.startswith(("net.head.", "net.told."))}
     return {**weights, **head, "alpha": torch.ones_like(alpha)}
 
 
@@ -163,14 +179,14 @@ def _share(module: Residual, weights: Mapping[str, Tensor], feed: Feed, kind: Lo
     """Each member's α: of 21 from 0 to 1, the one with the least point loss on the stop part; 1 if there is none."""
     members = torch.arange(feed.members)
     grid = torch.linspace(0, 1, 21)
-    total = torch.zeros(len(grid), feed.members, dtype=torch.float64)
+    total, goals = torch.zeros(len(grid), feed.members, dtype=torch.float64), goals_of(feed, kind)
     with torch.no_grad(), flushed():
         for batch in feed.stop_batches(members):
             inputs = (batch.past, batch.observed, batch.future, batch.static)
             line, whole = (functional_call(module, {**weights, "alpha": torch.full_like(weights["alpha"], a)}, inputs) for a in (0.0, 1.0))
             for at, alpha in enumerate(grid.tolist()):
                 guess = line + alpha * (whole - line)
-                total[at] += loss_total(guess[..., :1], batch.goal, batch.seen, levels=(), kind=kind).double() * batch.seen.sum((1, 2, 3))
+                total[at] += loss_total(guess[..., :1], batch.goal, batch.seen, levels=(), kind=kind, goals=goals).double() * batch.seen.sum((1, 2, 3))
     seen = total.sum(0) > 0
     return torch.where(seen, grid[total.argmin(0)], 1.0).to(weights["alpha"].dtype)
 

@@ -17,15 +17,16 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class Optimizer(Spec):
     """How weights follow their gradient. PyTorch's names and defaults; `None` means the kind's own default.
 
-    `momentum`: .9 for kind "momentum", else 0. `weight_decay`: .01 for "adamw" (decoupled), else 0. `clip` bounds each
-    member's gradient norm. The "cosine" schedule restarts after `first_decay` steps; every cycle is `t_mul` times as long
-    and starts at `m_mul` times the rate; `floor` is the least share of `rate`.
+    `momentum`: .9 for kind "momentum", else 0. `weight_decay`: .01 for "adamw" (decoupled), else 0. `clip` bounds each member's
+    gradient norm, with `clip_each` that of each of its variables apart (Keras' `clipnorm`). The "cosine" schedule restarts after
+    `first_decay` steps; every cycle is `t_mul` times as long and starts at `m_mul` times the rate; `floor` is the least share of `rate`.
     """
 
     kind: Literal["sgd", "momentum", "rmsprop", "adam", "adamw"] = "adam"
     rate: float = Field(default=1e-3, gt=0)
     schedule: Literal["constant", "cosine"] = "constant"
     clip: float | None = Field(default=1.0, gt=0)
+    clip_each: bool = False
     weight_decay: float | None = Field(default=None, ge=0)
     momentum: Share | None = None
     betas: tuple[Share, Share] = (0.9, 0.999)

@@ -23,7 +23,7 @@ from .files import CODES, JSON, read, write
 from .forecaster import Forecaster
 from .interval import Conformal
 from .neighbours import Boosting, Statistical
-from .nets import Response, Ridge, StackedLSTM
+from .nets import PeriodKernel, Response, Ridge, StackedLSTM
 from .optim import Optimizer
 from .outcome import Part
 from .panel import Names, Recipe
@@ -56,6 +56,7 @@ def _table() -> dict[str, type[Any]]:
         "Names": Names,
         "Optimizer": Optimizer,
         "Part": Part,
+        "PeriodKernel": PeriodKernel,
         "Quantile": Quantile,
         "Recipe": Recipe,
         "Response": Response,

@@ -17,13 +17,14 @@ from torch.func import functional_call
 from . import optim
 from .device import flushed, pick_device
 from .errors import TaskError
-from .loss import observed, total
+from .loss import COUNTS, OF_GOALS, Goals, LossKind, observed, total
 from .noise import Noise, key, noise_keys
 from .optim import State, Tensors
 from .schedule import rate_at
 from .task import Batch
 from .train import Course, Progress, Run, Trained, Training, descend, judged, views
 
+LOOK = 16_384  # training windows whose goals are looked at in one go
 ALL = "all"  # a pack's trained parameters lie in one buffer, [member, number]: one kernel steps them all
 
 
@@ -55,6 +56,7 @@ class _Job(NamedTuple):
     net: _Net
     data: Data
     levels: tuple[float, ...]
+    goals: Goals | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +121,7 @@ def _begin(net: nn.Module, data: Data, training: Training, names: tuple[str, ...
     endless = torch.full((len(names),), training.epochs)
     course = Course(training, names, {n: p.shape[1:] for n, p in trained.items()}, fixed, data.counts, endless, device)
     weights = torch.cat([p.flatten(1) for p in trained.values()], 1)
-    return _Job(course, _Net(net), data, levels), Run.first(course, weights, optim.start({ALL: weights}, training.optimizer))
+    return _Job(course, _Net(net), data, levels, goals_of(data, training.loss)), Run.first(course, weights, optim.start({ALL: weights}, training.optimizer))
 
 
 def _epoch(job: _Job, run: Run) -> Run:
@@ -153,7 +155,8 @@ def _stretch(job: _Job, pack: _Pack, state: State, *, steps: range, epoch: int, 
         batch = job.data.batch(pack.rows, numbers[:, : int((numbers >= 0).sum(1).max())])
         slope, found, pieces = _gradient(job, pack, batch, Noise(keys, step, pack.weights.dtype), pieces)
         if spec.clip:
-            optim.clip({ALL: slope}, spec.clip, active=active)
+            for part_of in views(job.course, slope).values() if spec.clip_each else (slope,):
+                optim.clip({ALL: part_of}, spec.clip, active=active)
         state = optim.update({ALL: pack.weights}, {ALL: slope}, state, spec, rate=rate_at(spec, state.step), active=active)
         sums += found
     return state, sums, pieces
@@ -176,7 +179,7 @@ def _summed(job: _Job, pack: _Pack, batch: Batch, noise: Noise, pieces: int) -> 
     parts = _cut(batch, pieces, job.course.device)
     for part in parts:
         output, penalty = functional_call(job.net, pack.bound, (part, noise))
-        errors = total(output, part.goal, part.seen, levels=job.levels, kind=job.course.training.loss, count=weight)
+        errors = _errors(job, pack, output, part, weight)
         loss = (errors + penalty / len(parts)).sum()
         found = torch.autograd.grad(loss, list(pack.leaves.values()), allow_unused=True, materialize_grads=True)
         flat = torch.cat([g.flatten(1) for g in found], 1)
@@ -195,10 +198,33 @@ def _stop_loss(job: _Job, weights: Tensor, alive: Tensor, pieces: int) -> Float[
         for part in _cut(batch, pieces, job.course.device):
             output, _ = functional_call(job.net, pack.bound, (part, None))
             weight = observed(part.seen)
-            sums += torch.stack([total(output, part.goal, part.seen, levels=job.levels, kind=job.course.training.loss) * weight, weight], 1)
+            sums += torch.stack([_errors(job, pack, output, part, None) * weight, weight], 1)
     loss = torch.full(alive.shape, torch.nan, dtype=torch.float64)
     loss[rows] = torch.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1], -math.inf).cpu()
     return loss
+
+
+def _errors(job: _Job, pack: _Pack, output: Tensor, part: Batch, count: Tensor | None) -> Float[Tensor, " row"]:
+    goals = job.goals.rows(pack.rows) if job.goals else None
+    return total(output, part.goal, part.seen, levels=job.levels, kind=job.course.training.loss, count=count, goals=goals)
+
+
+def goals_of(data: Data, kind: LossKind) -> Goals | None:
+    """What a loss must know of the training goals, member by member; None if it needs nothing."""
+    if kind not in (*OF_GOALS, *COUNTS):
+        return None
+    members, counts = torch.arange(len(data.counts)), data.counts
+    sums, peak = torch.zeros(len(members), 3, dtype=torch.float64), torch.zeros(len(members))
+    for part in torch.arange(int(counts.max())).split(max(1, LOOK // max(1, len(members)))):
+        batch = data.batch(members, torch.where(part < counts[:, None], part, -1))
+        goal = batch.goal.where(batch.seen, 0).double()
+        if kind in COUNTS and bool((goal < 0).any()):
+            raise TaskError(f'loss="{kind}" is for a target that is never negative; there is {float(goal.min()):g} in the training part')
+        sums += torch.stack([batch.seen.sum((1, 2, 3)).double(), goal.sum((1, 2, 3)), goal.square().sum((1, 2, 3))], 1)
+        peak = torch.maximum(peak, goal.abs().amax((1, 2, 3)).to(peak))
+    mean = (sums[:, 1] / sums[:, 0].clamp(min=1)).clamp(min=1e-6)
+    spread = sums[:, 2] / sums[:, 0].clamp(min=1) - mean.square()
+    return Goals(peak, ((spread - mean) / mean.square()).clamp(min=1e-3))
 
 
 def _bind(job: _Job, weights: Tensor, rows: Tensor) -> _Pack:

@@ -20,7 +20,7 @@ from .transform.season import SeasonIndex, fit_index
 
 CELLS = 2**18  # cells of a panel looked at in one go: two megabytes for each step of the arithmetic on them
 BENT = ("asinh", "quantile")
-ScaleKind = Literal["identity", "minmax", "standard", "robust", "asinh", "quantile"]
+ScaleKind = Literal["identity", "mean", "minmax", "standard", "robust", "asinh", "quantile"]
 
 
 def _as_tuple(value: object) -> object:

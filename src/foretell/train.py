@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import files
 from .errors import TaskError
-from .loss import LossKind
+from .loss import COUNTS, LossKind
 from .optim import Optimizer, State, Tensors
 from .spec import Spec
 from .task import ScaleKind
@@ -50,6 +50,9 @@ class Training(Spec):
     def _something_left(self) -> "Training":
         if self.stop + self.calibrate >= 1:
             raise TaskError(f"Training: stop={self.stop:g} and calibrate={self.calibrate:g} leave nothing to train on; together they must be below 1")
+        steady = ("identity", "mean") if self.loss == "tweedie" else ("identity",)
+        if self.loss in COUNTS and self.scale not in steady:
+            raise TaskError(f'Training: loss="{self.loss}" counts from zero and needs scale="{steady[-1]}"; got scale="{self.scale}"')
         return self
 
 

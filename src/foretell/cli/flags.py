@@ -70,6 +70,7 @@ STEPS = {
     "rate": "learning rate",
     "schedule": "of the rate",
     "clip": "bound of the gradient's norm",
+    "clip_each": "of each variable apart",
     "weight_decay": "",
     "momentum": "",
     "betas": "",
@@ -171,8 +172,8 @@ class Ahead:
 
 
 NET = (
-    "one or several of ridge seasonal-naive drift moving-average lstm lightgbm xgboost autoets autoarima theta main main2 main3 plain advice; "
-    "with options: "
+    "one or several of ridge seasonal-naive drift moving-average lstm period-kernel lightgbm xgboost autoets autoarima theta notebook main main2 "
+    "main3 plain advice; with options: "
     "lstm:hidden=128/64,rate=0.002; with a name for its row: big=lstm:hidden=128/64"
 )
 

@@ -10,7 +10,8 @@ from ..baseline import Drift, MovingAverage, SeasonalNaive
 from ..errors import TaskError, nearest
 from ..forecaster import Net
 from ..neighbours import Boosting, Statistical
-from ..nets import Ridge, StackedLSTM
+from ..nets import ON_RIDGE, PeriodKernel, Ridge, StackedLSTM
+from ..nets.period_kernel import presets as of_periods
 from ..nets.stacked_lstm import presets
 from ..optim import Optimizer
 from ..train import Training
@@ -38,15 +39,16 @@ class Contender(NamedTuple):
     @property
     def trained(self) -> bool:
         """True if it learns by epochs."""
-        return isinstance(self.net, StackedLSTM)
+        return isinstance(self.net, ON_RIDGE)
 
 
 def kinds() -> dict[str, Kind]:
     """Every net by its word."""
     simple: dict[str, Net] = {"ridge": Ridge(), "seasonal_naive": SeasonalNaive(), "drift": Drift(), "moving_average": MovingAverage(), "lstm": StackedLSTM()}
-    simple |= {"lightgbm": Boosting(), "xgboost": Boosting(kind="xgboost")}
+    simple |= {"lightgbm": Boosting(), "xgboost": Boosting(kind="xgboost"), "period_kernel": PeriodKernel()}
     simple |= {"autoets": Statistical(), "autoarima": Statistical(kind="AutoARIMA"), "theta": Statistical(kind="Theta")}
-    return {word: Kind(net, {}) for word, net in simple.items()} | {word: Kind(one.net, one.training) for word, one in presets().items()}
+    found = {word: Kind(net, {}) for word, net in simple.items()} | {word: Kind(one.net, one.training) for word, one in presets().items()}
+    return found | {word: Kind(one.net, one.training) for word, one in of_periods().items()}
 
 
 def contenders(words: Sequence[str], training: Options) -> list[Contender]:

@@ -1,9 +1,10 @@
 """Networks: tensors in, tensors out; every tensor carries the member axis first."""
 
 from .layers import Shape
-from .residual import Residual, assembled
+from .period_kernel import PeriodKernel
+from .residual import ON_RIDGE, OnRidge, Residual, assembled
 from .response import Response
 from .ridge import Ridge
 from .stacked_lstm import StackedLSTM
 
-__all__ = ["Residual", "Response", "Ridge", "Shape", "StackedLSTM", "assembled"]
+__all__ = ["ON_RIDGE", "OnRidge", "PeriodKernel", "Residual", "Response", "Ridge", "Shape", "StackedLSTM", "assembled"]

@@ -6,9 +6,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 
+from .bank import Bank
 from .layers import Noise, Shape
+from .period_kernel import PeriodKernel, PeriodKernelNet
 from .ridge import RidgeNet
 from .stacked_lstm import StackedLSTM, StackedLSTMNet
+
+OnRidge = StackedLSTM | PeriodKernel  # nets that can learn what a ridge misses
+ON_RIDGE = (StackedLSTM, PeriodKernel)
 
 
 class Residual(nn.Module):
@@ -16,7 +21,7 @@ class Residual(nn.Module):
 
     alpha: Float[Tensor, " member"]
 
-    def __init__(self, net: StackedLSTMNet, shape: Shape) -> None:
+    def __init__(self, net: StackedLSTMNet | PeriodKernelNet, shape: Shape) -> None:
         super().__init__()
         self.ridge, self.net = RidgeNet(shape), net
         self.register_buffer("alpha", torch.ones(shape.members))
@@ -39,7 +44,7 @@ class Residual(nn.Module):
         return self.net.penalty()
 
 
-def assembled(spec: StackedLSTM, shape: Shape, streams: Sequence[Generator]) -> nn.Module:
-    """The net as it forecasts: on a ridge, if the spec says so."""
-    net = spec.build(shape, streams)
+def assembled(spec: OnRidge, shape: Shape, streams: Sequence[Generator], bank: Bank | None = None) -> nn.Module:
+    """The net as it forecasts: on a ridge, if the spec says so. `bank` are the periods of a PeriodKernel."""
+    net = spec.build(shape, streams, bank) if isinstance(spec, PeriodKernel) else spec.build(shape, streams)
     return Residual(net, shape) if spec.ridge else net

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import TaskError, nearest
 
-KINDS = ("identity", "minmax", "standard", "robust", "asinh", "quantile")
+KINDS = ("identity", "mean", "minmax", "standard", "robust", "asinh", "quantile")
 KNOTS = 200
 TAIL = 10
 CHUNK = 2**17  # values in float64 at a time: 1 MB, so that statistics cost time but no memory
@@ -126,8 +126,8 @@ class Quantile(Scale):
 def fit_scale(kind: str, values: Float[Tensor, "series time channel"], *, pooled: bool = False) -> Scale:
     """The scale of each series and channel, or with `pooled` one for all series, from training values; NaN = not observed.
 
-    "identity"; "minmax" to 0 … 1; "standard" by mean and deviation; "robust" by median and quartiles; "asinh" by median
-    and median absolute deviation; "quantile" to normal scores. Statistics are computed in float64.
+    "identity"; "mean" by the mean size, zero staying zero; "minmax" to 0 … 1; "standard" by mean and deviation; "robust" by
+    median and quartiles; "asinh" by median and median absolute deviation; "quantile" to normal scores. Statistics are computed in float64.
     """
     if kind not in KINDS:
         raise TaskError(f'no scale "{kind}": {nearest(kind, KINDS)}')
@@ -140,6 +140,8 @@ def fit_scale(kind: str, values: Float[Tensor, "series time channel"], *, pooled
     if kind == "identity":
         center = values.new_zeros(values.shape[0], values.shape[2])
         return Affine(center, torch.ones_like(center))
+    if kind == "mean":
+        return Affine(*_by_chunk(_mean_size, values, values.dtype))
     if kind == "quantile":
         return Quantile(*_by_chunk(_quantile, values, values.dtype))
     if kind == "asinh":
@@ -206,6 +208,12 @@ def _rank(of: Ordered, share: float) -> Float[Tensor, "series channel"]:
     place = share * (of.seen - 1).clamp(min=0).double()
     below, above = (of.values.gather(-1, edge.long()[..., None])[..., 0].double() for edge in (place.floor(), place.ceil()))
     return torch.where(of.seen > 0, torch.lerp(below, above, place - place.floor()), 0.0)
+
+
+def _mean_size(chunk: Float[Tensor, "series time channel"]) -> tuple[Tensor, Tensor]:
+    seen = chunk.isfinite()
+    width = chunk.abs().where(seen, 0).sum(1, dtype=torch.float64) / seen.sum(1).clamp(min=1)
+    return torch.zeros_like(width), torch.where(width > 0, width, 1.0)
 
 
 def _robust(chunk: Float[Tensor, "series time channel"]) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,222 @@
+"""PeriodKernel: a bank of convolutions as long as an item's periods, attention between its sales and all that acts on them, a head.
+
+The weights are those of the notebook's network; what is computed is less, and the same (nets/bank.py, docs/demand.md).
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import Field
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import TaskError
+from ..spec import Spec
+from .bank import Bank, effective, project
+from .layers import LayerNorm, Linear, Noise, Row, Shape, Summary, dropout, learned, uniform
+
+NORM = 1e-3  # Keras' epsilon of a LayerNormalization
+ALIVE = 2  # steps at the window's end that reach the head through a smoothing of three
+
+
+class PeriodKernel(Spec):
+    """`kernels` periods of an item at most, each a convolution of `filters` channels as long as the period, weighted by a softmax
+    that starts from the periods' strengths; the item's own past and the weighted sum of all other channels are two tokens that
+    `heads` heads of `size` numbers attend over; the last step, smoothed, goes through `dense` units to the whole horizon.
+
+    `ahead` units read what is known of each step ahead together with that state. `rectify` makes the output non-negative in
+    model space, as the notebook does. With `ridge`, fit starts from the closed-form ridge and the net learns what that misses.
+    """
+
+    kernels: int = Field(default=6, ge=1)
+    filters: int = Field(default=4, ge=1)
+    heads: int = Field(default=1, ge=1)
+    size: int = Field(default=4, ge=1)
+    dense: int = Field(default=16, ge=1)
+    ahead: int = Field(default=8, ge=0)
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    rectify: bool = False
+    ridge: bool = True
+
+    def build(self, shape: Shape, streams: Sequence[Generator], bank: Bank | None = None) -> "PeriodKernelNet":
+        """The net with fresh weights, one member a stream; without a bank a single kernel as long as the window."""
+        if len(streams) != shape.members:
+            raise TaskError(f"{shape.members} members but {len(streams)} random streams: each member draws its weights from its own")
+        if shape.targets != 1:
+            raise TaskError(f"PeriodKernel forecasts one target, the task has {shape.targets}: fit a model for each")
+        bank = bank or Bank.whole(shape.members, self.kernels, shape.context)
+        if int(bank.length.max()) > shape.context:
+            raise TaskError(f"a period of {int(bank.length.max())} steps is longer than the context of {shape.context} steps")
+        return PeriodKernelNet(self, shape, streams, bank)
+
+    def summary(self, shape: Shape) -> Summary:
+        """Layers, output shapes and parameters for this shape, with kernels as long as the window."""
+        return self.build(shape, [Generator() for _ in range(shape.members)]).summary()
+
+
+class PeriodKernelNet(nn.Module):
+    """The net of a PeriodKernel. Of the attention's output only the steps that reach the head are computed and kept.
+
+    Parameters: `kernels.<i>` [member, width, filter] (centred, zero beyond the period), `biases.<i>`, `strength`, `auxiliary`,
+    `query`, `key`, `value` [member, context · filter, head · size], `query_bias`, `value_bias` (a bias of the keys would cancel),
+    `out`, `smooth`, `norm`, `dense`, `head`, and with `ahead` `reader` and `told`.
+    """
+
+    length: Int[Tensor, "member period"]
+    span: Int[Tensor, " member"]
+    zero: Float[Tensor, "member channel"]
+
+    def __init__(self, spec: PeriodKernel, shape: Shape, streams: Sequence[Generator], bank: Bank) -> None:
+        super().__init__()
+        self.spec, self.shape = spec, shape
+        filters, inner, told = spec.filters, spec.heads * spec.size, shape.context * spec.filters
+        self.kernels, self.biases = _drawn(streams, bank, filters)
+        self.strength = nn.Parameter(bank.strength.float().clone())
+        self.auxiliary = nn.Parameter(torch.ones(shape.members, shape.features - 1))
+        self.query, self.key, self.value = (uniform(streams, told, inner, fan=told) for _ in range(3))
+        self.query_bias, self.value_bias = (nn.Parameter(torch.zeros(shape.members, inner)) for _ in range(2))
+        steps = min(ALIVE, shape.context)
+        self.out, self.smooth = Linear(streams, inner, steps * filters), Linear(streams, steps * filters, filters)
+        self.norm, self.dense = LayerNorm(streams, filters, NORM), Linear(streams, filters + shape.static, spec.dense)
+        self.head = Linear(streams, spec.dense, shape.horizon * shape.slots)
+        reads = shape.known > 0 and spec.ahead > 0
+        self.reader = Linear(streams, spec.dense + shape.known, spec.ahead) if reads else None
+        self.told = Linear(streams, spec.ahead, shape.slots) if reads else None
+        self.register_buffer("length", bank.length.clone())
+        self.register_buffer("span", bank.span.clone())
+        self.register_buffer("zero", torch.zeros(shape.members, shape.features - 1))
+        if spec.ridge:
+            # Almost nothing, so that the first forecast is the ridge's; not exactly nothing, so that gradients pass.
+            with torch.no_grad():
+                for last in (self.head, self.told):
+                    for weights in () if last is None else last.parameters():
+                        weights.mul_(0.01)
+
+    def forward(
+        self,
+        past: Float[Tensor, "member example context feature"],
+        observed: Bool[Tensor, "member example context feature"],
+        future: Float[Tensor, "member example horizon known"],
+        static: Float[Tensor, "member example label"],
+        noise: Noise | None = None,
+    ) -> Float[Tensor, "member example horizon target slot"]:
+        """The forecast in scaled space; with `ridge`, what is to be added to the ridge's."""
+        state = torch.cat([self.state(past, noise), static], -1)
+        dense = self.dense(state).relu()
+        out: Tensor = self.head(dense).unflatten(-1, (self.shape.horizon, self.shape.slots))
+        if self.reader is not None and self.told is not None:
+            seen = torch.cat([dense[:, :, None].expand(-1, -1, future.shape[2], -1), future], -1)
+            out = out + self.told(self.reader(seen).relu())
+        return (out.relu() if self.spec.rectify else out)[:, :, :, None]
+
+    def state(self, past: Float[Tensor, "member example context feature"], noise: Noise | None) -> Float[Tensor, "member example filter"]:
+        """What the last step holds after attention and smoothing."""
+        inside = self.inside(past)
+        mixed = self.out(self.mixed(past, inside)[0])
+        alive = inside[:, -(mixed.shape[-1] // self.spec.filters) :].repeat_interleave(self.spec.filters, 1)
+        smooth: Tensor = self.smooth(mixed * alive[:, None]).relu()
+        return dropout(self.norm(smooth), self.spec.dropout, noise)
+
+    def mixed(self, past: Float[Tensor, "member example context feature"], inside: Float[Tensor, "member context"]) -> tuple[Tensor, Tensor]:
+        """What attention makes of both tokens [member, example, head · size], and how much of it is the item's own past [.., head]."""
+        own, others = past[..., 0] * inside[:, None], self.weighted(past, inside)
+        kernel, bias = self.kernel(past.shape[2])
+        to_query, to_key, to_value = project(kernel, bias, inside, (self.query, self.key, self.value))
+        query = own @ to_query[:, :-1] + (to_query[:, -1:] + self.query_bias[:, None])
+        # A softmax over two tokens is a sigmoid of the difference of their scores, in which the constant terms cancel.
+        gap = own - others
+        score = (query * (gap @ to_key[:, :-1])).unflatten(-1, (self.spec.heads, self.spec.size)).sum(-1) * self.spec.size**-0.5
+        share = score.sigmoid()
+        value = others @ to_value[:, :-1] + (to_value[:, -1:] + self.value_bias[:, None])
+        return value + share.repeat_interleave(self.spec.size, -1) * (gap @ to_value[:, :-1]), share
+
+    def attention(self, past: Float[Tensor, "member example context feature"]) -> Float[Tensor, "member example head token"]:
+        """How much of each head's answer is the item's own past, and how much all that acts on it."""
+        share = self.mixed(past, self.inside(past))[1]
+        return torch.stack([share, 1 - share], -1)
+
+    def kernel(self, context: int) -> tuple[Float[Tensor, "member context filter"], Float[Tensor, "member filter"]]:
+        """The one kernel that the whole bank is, and its bias."""
+        return effective(list(self.kernels), list(self.biases), self.share(), self.length, context)
+
+    def convolved(self, token: Float[Tensor, "member example context"], inside: Float[Tensor, "member context"]) -> Tensor:
+        """[member, example, context, filter]: what the bank makes of a channel, to be looked at; the forecast does without it."""
+        context = token.shape[2]
+        kernel, bias = self.kernel(context)
+        every = torch.eye(context * self.spec.filters).to(token).expand(len(token), -1, -1)
+        (matrix,) = project(kernel, bias, inside, (every,))
+        out: Tensor = (token @ matrix[:, :-1] + matrix[:, -1:]).unflatten(-1, (context, self.spec.filters))
+        return out
+
+    def share(self) -> Float[Tensor, "member period"]:
+        """How much each period counts: a softmax over those that an item has; 0 for an empty place."""
+        weights: Tensor = self.strength.masked_fill(self.length == 0, -torch.inf).softmax(-1)
+        return weights
+
+    def inside(self, past: Float[Tensor, "member example context feature"]) -> Float[Tensor, "member context"]:
+        """1 at the steps that a member reads, 0 before."""
+        step = torch.arange(past.shape[2], 0, -1, device=past.device)
+        return (step <= self.span[:, None]).to(past)
+
+    def ratio(self, past: Float[Tensor, "member example context feature"], inside: Float[Tensor, "member context"]) -> Tensor:
+        """[member, example, channel]: the share of steps at which a channel is not zero, in the user's units."""
+        lit = (past[..., 1:] - self.zero[:, None, None]).abs() > 1e-6 * (1 + self.zero[:, None, None].abs())
+        return (lit * inside[:, None, :, None]).sum(2) / self.span[:, None, None]
+
+    def weighted(self, past: Float[Tensor, "member example context feature"], inside: Float[Tensor, "member context"]) -> Tensor:
+        """[member, example, context]: one channel for all others. A convolution is linear and the weights sum to 1, so that
+        weighing before it is weighing after it, bias and all."""
+        if past.shape[3] == 1:
+            return torch.zeros_like(past[..., 0])
+        weights = (self.auxiliary[:, None] * self.ratio(past, inside)).softmax(-1)
+        return (past[..., 1:] @ weights[..., None])[..., 0] * inside[:, None]
+
+    def penalty(self) -> Float[Tensor, " member"]:
+        """Nothing is added to the loss."""
+        return self.strength.new_zeros(len(self.strength))
+
+    def summary(self) -> Summary:
+        """Layers, output shapes and parameters of one member."""
+        spec, context = self.spec, self.shape.context
+        tokens = [self.query, self.key, self.value, self.query_bias, self.value_bias]
+        size = {"bank": [*self.kernels, *self.biases, self.strength], "auxiliary": [self.auxiliary], "attention": tokens}
+        count = {name: sum(w[0].numel() for w in weights) for name, weights in size.items()}
+        rows = [Row("bank", (context, spec.filters), count["bank"]), Row("auxiliary", (context,), count["auxiliary"])]
+        rows += [Row("attention", (spec.heads * spec.size,), count["attention"]), Row("out", (ALIVE, spec.filters), learned(self.out))]
+        rows += [Row("smooth", (spec.filters,), learned(self.smooth) + learned(self.norm)), Row("dense", (spec.dense,), learned(self.dense))]
+        if self.reader is not None and self.told is not None:
+            rows.append(Row("ahead", (self.shape.horizon, spec.ahead), learned(self.reader) + learned(self.told)))
+        return Summary((*rows, Row("head", (self.shape.horizon, 1, self.shape.slots), learned(self.head))))
+
+
+def _drawn(streams: Sequence[Generator], bank: Bank, filters: int) -> tuple[nn.ParameterList, nn.ParameterList]:
+    """Kernels and biases place by place, each member's drawn at its own length, so that its company changes nothing (Glorot &
+    Bengio 2010, section 4.2: even in ±√(6 / (in + out)))."""
+    kernels = []
+    for place, width in enumerate(bank.widths):
+        own = []
+        for length, stream in zip(bank.length[:, place].tolist(), streams, strict=True):
+            bound = (6 / max(1, length * (1 + filters))) ** 0.5
+            drawn = (torch.rand(length, filters, generator=stream) * 2 - 1) * bound
+            left = (width - 1) // 2 - (length - 1) // 2 if length else 0
+            own.append(F.pad(drawn, (0, 0, left, width - length - left)))
+        kernels.append(nn.Parameter(torch.stack(own)))
+    return nn.ParameterList(kernels), nn.ParameterList(nn.Parameter(torch.zeros(len(streams), filters)) for _ in kernels)
+
+
+class Preset(NamedTuple):
+    """A net, and the Training options that belong to it."""
+
+    net: PeriodKernel
+    training: dict[str, Any]
+
+
+def presets() -> dict[str, Preset]:
+    """The notebook's own configuration: 20 periods, 32 filters, its optimizer and its loss."""
+    net = PeriodKernel(kernels=20, filters=32, heads=4, size=32, dense=64, ahead=0, dropout=0.2, rectify=True, ridge=False)
+    optimizer = {"kind": "adam", "rate": 5e-4, "schedule": "cosine", "first_decay": 1000, "t_mul": 2.0, "m_mul": 0.9, "floor": 1e-5, "clip": 0.5}
+    optimizer |= {"clip_each": True, "eps": 1e-7}
+    training = {"epochs": 300, "batch": 64, "optimizer": optimizer, "loss": "peak", "patience": 20, "scale": "quantile", "retrain": False}
+    return {"notebook": Preset(net, training)}

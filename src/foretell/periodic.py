@@ -1,0 +1,47 @@
+"""Periodic: what a PeriodKernel must know of the training cut before it learns: every member's periods, and what zero is."""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from .nets.bank import Bank
+from .periods import dominant
+from .task import Source, Span
+
+MOST = 0.99  # of the variance that a period may be taken to explain
+
+
+def bank_of(source: Source, train: Span, kernels: int, members: int, *, apart: bool) -> Bank:
+    """The `kernels` strongest periods of every member's training cut, none longer than the context, with their signal-to-noise
+    ratios: explained variance over what is left.
+
+    A member in which no period stands out gets the season's, or one as long as the context. Members that learn from all
+    series share the periods that are strongest on the mean over the series.
+    """
+    at, context, season = source.panel.own.index(source.roles.target[0]), source.context, source.panel.clock.season
+    values = source.panel.values[..., at]
+    later = torch.arange(values.shape[1]) > train.last[:, None]
+    found = dominant(values.masked_fill(later, torch.nan), kernels, longest=context)
+    length, share = torch.where(found.length > 1, found.length, 0), found.strength.double().clamp(max=MOST)
+    if not apart:
+        total = torch.zeros(context + 1, dtype=torch.float64).index_add_(0, length.flatten(), share.flatten()) / max(1, len(values))
+        strongest = total[1:].topk(min(kernels, context))
+        length, share = torch.where(strongest.values > 0, strongest.indices + 1, 0), strongest.values
+        length, share = (F.pad(x, (0, kernels - len(x))).expand(members, -1) for x in (length, share))
+    none = (length == 0).all(1, keepdim=True) & (torch.arange(length.shape[1]) == 0)
+    length = torch.where(none, season if 1 < season <= context else context, length)
+    return Bank(length, (share / (1 - share)).to(values.dtype), torch.full((len(length),), context))
+
+
+def zeros_of(source: Source, members: int, *, apart: bool) -> Float[Tensor, "member channel"]:
+    """What the user's zero is in the scale of every channel beside the target; the clock's channels are not scaled. Members
+    that learn from all series take the middle one."""
+    panel, every = source.panel, torch.arange(len(source.panel))
+    blank = replace(panel, values=torch.zeros_like(panel.values[:, :1]), shared=torch.zeros_like(panel.shared))
+    zero = replace(source, panel=blank).read(source.roles.features, every, torch.zeros(len(every), 1, dtype=torch.long))[:, 0, 1:]
+    clocked = torch.tensor([c not in panel.channels for c in source.roles.features[1:]], dtype=torch.bool)
+    zero = zero.masked_fill(clocked, 0.0).nan_to_num(0.0)
+    return zero if apart else zero.median(0).values.expand(members, -1).contiguous()
