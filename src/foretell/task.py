@@ -108,7 +108,7 @@ class Scaling:
     """Everything a model learned of the channels on its training cut: their scales, and their seasonal indices.
 
     A bent scale (asinh, quantile) is for the target alone: inputs beside it are told in standard deviations, since what
-    acts on the target linearly would not after bending.
+    acts on the target linearly would not after bending. So is "mean", which is for what is counted.
     """
 
     target: Scale
@@ -169,7 +169,7 @@ def fit_scaling(panel: Panel, targets: Sequence[str], kind: ScaleKind, *, pooled
     if missing:
         raise TaskError(f'target "{missing[0]}" has the same values in every series: pick one series, or name another target')
     at = [panel.own.index(c) for c in targets]
-    plain: ScaleKind = "standard" if kind in BENT else kind
+    plain: ScaleKind = "standard" if kind in (*BENT, "mean") else kind
     indices = tuple(fit_index(panel, r.argument) for r in panel.calendar if r.kind == "index")
     shared = panel.shared if len(panel.shared) else panel.shared.new_full((1, panel.shared.shape[1]), torch.nan)
     target = fit_scale(kind, panel.values[..., at], pooled=pooled)
