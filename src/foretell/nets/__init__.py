@@ -6,5 +6,6 @@ from .residual import ON_RIDGE, OnRidge, Residual, assembled
 from .response import Response
 from .ridge import Ridge
 from .stacked_lstm import StackedLSTM
+from .tadgan import TadGAN
 
-__all__ = ["ON_RIDGE", "OnRidge", "PeriodKernel", "Residual", "Response", "Ridge", "Shape", "StackedLSTM", "assembled"]
+__all__ = ["ON_RIDGE", "OnRidge", "PeriodKernel", "Residual", "Response", "Ridge", "Shape", "StackedLSTM", "TadGAN", "assembled"]

@@ -221,6 +221,20 @@ def fused_lstm(
     return out[None]
 
 
+def fused_lstm_pair(
+    x: Sequences,
+    weight: Float[Tensor, "member way gates feature"],
+    recurrent: Float[Tensor, "member way gates hidden"],
+    bias: Float[Tensor, "member way gates"],
+) -> Float[Tensor, "member example time states"]:
+    """torch's own kernel for one member's two layers, the second of which reads time backwards; their states side by side."""
+    zero = x.new_zeros(2, x.shape[1], recurrent.shape[-1])
+    weights = [one for way in (0, 1) for one in (weight[0, way], recurrent[0, way], bias[0, way], torch.zeros_like(bias[0, way]))]
+    train = torch.is_grad_enabled()
+    out: Tensor = torch.lstm(x[0], [zero, zero], weights, True, 1, 0.0, train, True, True)[0]
+    return out[None]
+
+
 def lstm_steps(
     x: Sequences,
     weight: Float[Tensor, "member gates feature"],
