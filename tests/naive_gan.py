@@ -1,6 +1,10 @@
 """The slow, obvious twins of adversarial training, of the critic's score and of dynamic time warping."""
 
+import math
+import statistics
+
 import torch
+from scipy.stats import gaussian_kde
 from torch import Tensor
 
 from foretell.nets.critic import Critic
@@ -37,3 +41,26 @@ def maker_loss(net: TadGANNet, x: Tensor, z: Tensor, masks: list[Tensor]) -> tup
     made, rebuilt = net.generator(torch.cat([z, code], 1), noise).chunk(2, 1)
     against = -net.critic_x(made, noise).mean(1) - net.critic_z(code[:, :, None], noise).mean(1)
     return against, (rebuilt - x).square().mean((1, 2, 3))
+
+
+def warped(seen: list[float], expected: list[float]) -> float:
+    """Dynamic time warping of two courses, cell by cell."""
+    table = [[math.inf] * (len(expected) + 1) for _ in range(len(seen) + 1)]
+    table[0][0] = 0.0
+    for i, a in enumerate(seen, 1):
+        for j, b in enumerate(expected, 1):
+            table[i][j] = (a - b) ** 2 + min(table[i - 1][j], table[i][j - 1], table[i - 1][j - 1])
+    return math.sqrt(table[-1][-1])
+
+
+def warped_around(seen: list[float], expected: list[float], row: int, behind: int, ahead: int) -> float:
+    """That of the rows −behind … +ahead of one row; 0 beyond the ends."""
+    rows = range(row - behind, row + ahead + 1)
+    return warped(*([one[at] if 0 <= at < len(one) else 0.0 for at in rows] for one in (seen, expected)))
+
+
+def likeliest(values: list[float]) -> float:
+    """The value at which scipy's Gaussian kernel density of them all is highest."""
+    if len(set(values)) < 2:
+        return statistics.median(values)
+    return values[int(gaussian_kde(values)(values).argmax())]
