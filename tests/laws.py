@@ -13,20 +13,21 @@ from torch import Tensor
 from foretell import Drift, Forecaster, MovingAverage, Panel, SeasonalNaive, Task, Training, forecast, from_array
 from foretell.clock import Clock
 from foretell.forecaster import Net
-from foretell.nets import PeriodKernel, Ridge, StackedLSTM
+from foretell.nets import LSTMTransformer, PeriodKernel, Ridge, StackedLSTM
 from foretell.optim import Optimizer
 
 NETS: dict[str, Net] = {
     "ridge": Ridge(),
     "lstm on ridge": StackedLSTM(hidden=(4,)),
     "lstm alone": StackedLSTM(hidden=(4, 3), dropout=0.1, ridge=False, mask=True, centre="last"),
+    "lstm transformer": LSTMTransformer(hidden=4, heads=2, feedforward=6, ahead=4),
     "period kernel": PeriodKernel(kernels=3, filters=2, heads=2, size=2, dense=6, ahead=4),
     "seasonal_naive": SeasonalNaive(),
     "drift": Drift(),
     "moving_average": MovingAverage(window=5),
 }
-LEARNT = ("ridge", "lstm on ridge", "lstm alone", "period kernel")
-DRAWN = ("lstm on ridge", "lstm alone", "period kernel")  # their first weights come from a seed and a name
+LEARNT = ("ridge", "lstm on ridge", "lstm alone", "lstm transformer", "period kernel")
+DRAWN = ("lstm on ridge", "lstm alone", "lstm transformer", "period kernel")  # their first weights come from a seed and a name
 TRAINING = Training(epochs=2, batch=128, seed=3, device="cpu", optimizer=Optimizer(rate=0.02))
 TASK = Task(target="y", known=("price", "sun", "hour_sin", "hour_cos", "weekend", "index_y"), context=12, horizon=3)
 PLAIN = Task(target="y", context=12, horizon=3)

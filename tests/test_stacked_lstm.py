@@ -12,7 +12,8 @@ from torch.func import vmap
 import naive
 from foretell.errors import TaskError
 from foretell.nets.layers import Shape
-from foretell.nets.stacked_lstm import StackedLSTM, StackedLSTMNet, fold, presets
+from foretell.nets.stacked_lstm import StackedLSTM, StackedLSTMNet, presets
+from foretell.nets.window import fold, level_of, window
 from foretell.noise import Noise, noise_keys
 
 SHAPE = Shape(members=3, context=10, features=4, horizon=3, known=2, targets=2, levels=2, static=1)
@@ -216,7 +217,7 @@ def test_centring_lets_the_forecast_follow_the_level(centre: str) -> None:
     seen = torch.ones_like(observed)
     same(net(higher, seen, future, static), net(past, seen, future, static) + level)
     nothing = torch.zeros_like(observed)
-    assert net.level(past, nothing).abs().max() == 0
+    assert level_of(past, nothing, 2, net.spec.centre).abs().max() == 0
 
 
 def test_with_a_ridge_the_level_is_not_added_a_second_time() -> None:
@@ -229,7 +230,7 @@ def test_the_last_observed_level_is_taken() -> None:
     net, (past, observed, _, _) = build(StackedLSTM(hidden=(6,), centre="last")), inputs()
     observed = torch.ones_like(observed)
     observed[:, 0, 6:, 1] = False
-    same(net.level(past, observed)[:, 0], torch.stack([past[:, 0, 9, 0], past[:, 0, 6 - 1, 1]], -1))
+    same(level_of(past, observed, 2, net.spec.centre)[:, 0], torch.stack([past[:, 0, 9, 0], past[:, 0, 6 - 1, 1]], -1))
 
 
 def test_dropout_only_in_training_and_each_member_from_its_own_stream() -> None:
@@ -298,7 +299,7 @@ def test_the_fold_that_is_chosen(context: int, horizon: int, steps: int) -> None
 
 def test_a_context_that_is_no_multiple_is_padded_at_the_front() -> None:
     net, (past, observed, _, _) = build(StackedLSTM(hidden=(6,), segment=4, centre="none", ridge=False)), inputs()
-    x = net.window(past, observed, net.level(past, observed))
+    x = window(past, observed, level_of(past, observed, 2, net.spec.centre), net.segment, mask=net.spec.mask)
     assert x.shape == (3, EXAMPLES, 3, 16)
     assert x[:, :, 0, :8].abs().max() == 0
     same(x[:, :, 0, 8:].unflatten(-1, (2, 4)), past[:, :, :2])

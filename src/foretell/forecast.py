@@ -15,14 +15,14 @@ from .forecaster import Forecaster, Net, scale_of
 from .interval import Conformal, conformal, normal
 from .learning import SIMPLE, TRAINED, learn
 from .neighbours import Boosting, Statistical
-from .nets import Ridge, StackedLSTM
+from .nets import LSTMTransformer, Ridge
 from .outcome import Part
 from .panel import Panel
 from .task import Source, Split, Task, count, fit_scaling, labels_of, roles_of, split, usable
 from .train import Progress, Training
 
 NETS = (Ridge, *TRAINED, Boosting, Statistical, *SIMPLE)
-LABELLED = Boosting  # what reads the panel's labels
+LABELLED = Boosting | LSTMTransformer  # what reads the panel's labels
 SEASONS = 150  # seasons of training windows from which a net is trained for one place in the season
 CALIBRATION = 200  # origins a series, at most, whose errors set the bands
 CALIBRATED = 20_000  # origins of all series together, at most
@@ -144,7 +144,7 @@ def _told(source: Source, parts: Split) -> tuple[Part, ...]:
 def _anchor(source: Source, parts: Split, net: Net, *, apart: bool) -> Int[Tensor, " series"] | None:
     """Each series' last observed step, if the net is to be trained for forecasts from that place in the season only."""
     clock = source.panel.clock
-    if not isinstance(net, StackedLSTM) or not net.ridge or net.in_phase is False or clock.season == 1:
+    if not isinstance(net, TRAINED) or not net.ridge or net.in_phase is False or clock.season == 1:
         return None
     last = source.panel.last(*source.roles.target)
     if net.in_phase is None:

@@ -50,7 +50,7 @@ class Function:
         past = filled(self._scaled(past, roles.features, series), observed)
         future = filled(self._scaled(future, roles.known, series), told)
         blank = past.new_zeros(len(past), self.source.horizon, 0)
-        output = self.forward(Batch(past, observed, future, past.new_zeros(len(past), 0), blank, blank.bool()), self.series, self.origin, copies)
+        output = self.forward(Batch(past, observed, future, self.source.static[series], blank, blank.bool()), self.series, self.origin, copies)
         both = torch.cat([output[..., :1], quantiles(output, self.bands, series, self.probs)], -1)
         return elementwise(lambda x: self.source.unscaled(x, series), both)
 

@@ -23,7 +23,7 @@ from .files import CODES, JSON, read, write
 from .forecaster import Forecaster
 from .interval import Conformal
 from .neighbours import Boosting, Statistical
-from .nets import PeriodKernel, Response, Ridge, StackedLSTM
+from .nets import LSTMTransformer, PeriodKernel, Response, Ridge, StackedLSTM
 from .optim import Optimizer
 from .outcome import Part
 from .panel import Names, Recipe
@@ -51,6 +51,7 @@ def _table() -> dict[str, type[Any]]:
         "Curves": Curves,
         "Drift": Drift,
         "Forecaster": Forecaster,
+        "LSTMTransformer": LSTMTransformer,
         "Label": Label,
         "MovingAverage": MovingAverage,
         "Names": Names,

@@ -1,6 +1,7 @@
 """Networks: tensors in, tensors out; every tensor carries the member axis first."""
 
 from .layers import Shape
+from .lstm_transformer import LSTMTransformer
 from .period_kernel import PeriodKernel
 from .residual import ON_RIDGE, OnRidge, Residual, assembled
 from .response import Response
@@ -8,4 +9,4 @@ from .ridge import Ridge
 from .stacked_lstm import StackedLSTM
 from .tadgan import TadGAN
 
-__all__ = ["ON_RIDGE", "OnRidge", "PeriodKernel", "Residual", "Response", "Ridge", "Shape", "StackedLSTM", "TadGAN", "assembled"]
+__all__ = ["LSTMTransformer", "ON_RIDGE", "OnRidge", "PeriodKernel", "Residual", "Response", "Ridge", "Shape", "StackedLSTM", "TadGAN", "assembled"]

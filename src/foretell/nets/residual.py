@@ -8,12 +8,13 @@ from torch import Generator, Tensor, nn
 
 from .bank import Bank
 from .layers import Noise, Shape
+from .lstm_transformer import LSTMTransformer, LSTMTransformerNet
 from .period_kernel import PeriodKernel, PeriodKernelNet
 from .ridge import RidgeNet
 from .stacked_lstm import StackedLSTM, StackedLSTMNet
 
-OnRidge = StackedLSTM | PeriodKernel  # nets that can learn what a ridge misses
-ON_RIDGE = (StackedLSTM, PeriodKernel)
+OnRidge = StackedLSTM | LSTMTransformer | PeriodKernel  # nets that can learn what a ridge misses
+ON_RIDGE = (StackedLSTM, LSTMTransformer, PeriodKernel)
 
 
 class Residual(nn.Module):
@@ -21,7 +22,7 @@ class Residual(nn.Module):
 
     alpha: Float[Tensor, " member"]
 
-    def __init__(self, net: StackedLSTMNet | PeriodKernelNet, shape: Shape) -> None:
+    def __init__(self, net: StackedLSTMNet | LSTMTransformerNet | PeriodKernelNet, shape: Shape) -> None:
         super().__init__()
         self.ridge, self.net = RidgeNet(shape), net
         self.register_buffer("alpha", torch.ones(shape.members))

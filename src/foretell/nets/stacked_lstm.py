@@ -8,17 +8,11 @@ import torch
 from jaxtyping import Bool, Float
 from pydantic import AfterValidator, Field, model_validator
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F
 
 from ..errors import TaskError
 from ..spec import Spec
 from .layers import LSTM, Linear, Noise, Row, Shape, Summary, dropout, learned
-
-
-def _share(rate: float) -> float:
-    if not 0 <= rate < 1:
-        raise ValueError("must be at least 0 and below 1: it is the share of units switched off in training")
-    return rate
+from .window import Centre, Rate, Units, fold, level_of, window
 
 
 def _layers(hidden: tuple[int, ...]) -> tuple[int, ...]:
@@ -27,8 +21,6 @@ def _layers(hidden: tuple[int, ...]) -> tuple[int, ...]:
     return hidden
 
 
-Rate = Annotated[float, AfterValidator(_share)]
-Units = Annotated[int, Field(ge=1)]
 USUAL_DROPOUT = (0.3, 0.3)
 
 
@@ -51,7 +43,7 @@ class StackedLSTM(Spec):
     l2_on: Literal["input", "recurrent", "both"] = "input"
     segment: int | None = Field(default=None, ge=1)
     ahead: int = Field(default=128, ge=0)
-    centre: Literal["none", "last", "mean"] = "last"
+    centre: Centre = "last"
     mask: bool = False
     ridge: bool = True
     in_phase: bool | None = None
@@ -89,17 +81,6 @@ class StackedLSTM(Spec):
         return self.build(shape, [Generator() for _ in range(shape.members)]).summary()
 
 
-def fold(context: int, horizon: int) -> int:
-    """How many steps to fold into one when the user does not say: none up to 32 steps; else one horizon (usually a period) if
-    the context is a few whole ones, else the smallest whole part that leaves at most 32 steps, else the front is padded."""
-    if context <= 32:
-        return 1
-    if context % horizon == 0 and 2 <= context // horizon <= 32:
-        return horizon
-    least = -(-context // 32)
-    return next((part for part in range(least, 2 * least + 1) if context % part == 0), least)
-
-
 class StackedLSTMNet(nn.Module):
     """The net of a StackedLSTM. Parameters: `layers.<i>.weight`, `.recurrent`, `.bias`, then `reader` (if `ahead`) and `head`."""
 
@@ -130,41 +111,14 @@ class StackedLSTMNet(nn.Module):
         noise: Noise | None = None,
     ) -> Float[Tensor, "member example horizon target slot"]:
         """The forecast in scaled space; with `ridge`, what is to be added to the ridge's."""
-        level = self.level(past, observed)
-        state = self.recur(self.window(past, observed, level), noise)
+        level = level_of(past, observed, self.shape.targets, self.spec.centre)
+        state = self.recur(window(past, observed, level, self.segment, mask=self.spec.mask), noise)
         told = torch.cat([state, static, future.flatten(2)], -1)
         if self.reader is not None:
             told = torch.cat([state, static, self.reader(told).relu()], -1)
         out: Tensor = self.head(told).view(*told.shape[:2], self.shape.horizon, self.shape.targets, self.shape.slots)
         # Where there is a ridge, the level is already in its forecast.
         return out if self.spec.ridge else out + level[:, :, None, :, None]
-
-    def level(
-        self, past: Float[Tensor, "member example context feature"], observed: Bool[Tensor, "member example context feature"]
-    ) -> Float[Tensor, "member example target"]:
-        """The targets' last or mean observed value; 0 where nothing was observed, or if the window is not centred."""
-        seen = observed[..., : self.shape.targets]
-        value = past[..., : self.shape.targets].where(seen, 0)
-        if self.spec.centre == "none":
-            return torch.zeros_like(value[:, :, 0])
-        if self.spec.centre == "mean":
-            return value.sum(2) / seen.sum(2).clamp(min=1)
-        at = torch.arange(past.shape[2], device=past.device)[:, None].where(seen, 0).amax(2, keepdim=True)
-        return value.gather(2, at).squeeze(2)
-
-    def window(
-        self,
-        past: Float[Tensor, "member example context feature"],
-        observed: Bool[Tensor, "member example context feature"],
-        level: Float[Tensor, "member example target"],
-    ) -> Float[Tensor, "member example time input"]:
-        """What the first layer reads: centred, with the mask if asked for, `segment` steps in one, padded at the front."""
-        targets = past[..., : self.shape.targets] - level[:, :, None]
-        x = torch.cat([targets, past[..., self.shape.targets :]], -1)
-        if self.spec.mask:
-            x = torch.cat([x.where(observed, 0), observed.to(x.dtype)], -1)
-        missing = self.steps * self.segment - self.shape.context
-        return F.pad(x, (0, 0, missing, 0)).reshape(*x.shape[:2], self.steps, -1)
 
     def recur(self, x: Float[Tensor, "member example time input"], noise: Noise | None) -> Float[Tensor, "member example hidden"]:
         """All layers, dropout after each; the last layer's state at the last step."""
