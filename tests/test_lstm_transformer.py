@@ -211,7 +211,7 @@ def labelled(seed: int = 0) -> Panel:
 def test_labels_are_learned() -> None:
     panel, task = labelled(), Task(target="y", known="event", context=1, horizon=1, levels=())
     net = LSTMTransformer(hidden=4, heads=2, feedforward=4, ahead=16, dropout=0.0)
-    training = Training(epochs=6, batch=128, seed=1, device="cpu", optimizer=Optimizer(rate=0.03), retrain=False, scale="identity")
+    training = Training(epochs=10, batch=64, seed=1, device="cpu", optimizer=Optimizer(rate=0.03), retrain=False, scale="identity")
     errors = {}
     for name, one in {"with": panel, "without": replace(panel, labels={})}.items():
         models = {"net": partial(forecast.fit, task=task, net=net, training=training)}

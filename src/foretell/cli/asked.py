@@ -13,6 +13,7 @@ from ..errors import DataError, TaskError, nearest
 from ..panel import Panel
 from ..reading import Reading
 from ..reading.panels import draft
+from ..reading.same_step import giveaways
 from ..reading.tables import Log
 from ..task import Task, roles_of
 from ..words import stamp, wall, words
@@ -39,6 +40,7 @@ def ask(data: Path, typed: Mapping[str, Any], reading: Mapping[str, Any], ahead:
     if ahead.future:
         measured = [k for k in task.known if k in panel.channels]
         panel = with_future(panel, ahead.future, how, measured)
+    notes = (*notes, *giveaways(panel, task))
     for note in notes:
         screen.remark(f"note: {note}")
     return Asked(str(data), how, panel, task, tuple(notes))

@@ -17,6 +17,7 @@ from ..periods import dominant
 from ..task import Task
 from .options import Reading, combined
 from .panels import draft
+from .same_step import giveaways
 from .tables import Log, Source
 
 TARGETS = (
@@ -139,7 +140,7 @@ def _checked(panel: Panel, task: Task | None, log: Log, name: str, encoding: str
     return Check(
         name, panel.series, panel.channels, panel.common, tuple(panel.labels), panel.clock.step, panel.clock.zone, first, last,
         int(known.sum()), int(gaps.sum()), (panel.series[worst], int(gaps[worst])), target, guessed, period, strength, encoding, _facts(panel),
-        (*log.problems, *_silent(panel)), lacks_of(panel, task) if task else (), tuple(log.notes), panel.names.native,
+        (*log.problems, *_silent(panel)), lacks_of(panel, task) if task else (), (*log.notes, *(giveaways(panel, task) if task else ())), panel.names.native,
     )  # fmt: skip
 
 
