@@ -15,7 +15,7 @@ from .forecaster import Forecaster, Net, scale_of
 from .interval import Conformal, conformal, normal
 from .learning import SIMPLE, TRAINED, learn
 from .neighbours import Boosting, Statistical
-from .nets import LSTMTransformer, Ridge
+from .nets import LSTMTransformer, Ridge, StackedLSTM
 from .outcome import Part
 from .panel import Panel
 from .task import Source, Split, Task, count, fit_scaling, labels_of, roles_of, split, usable
@@ -144,7 +144,7 @@ def _told(source: Source, parts: Split) -> tuple[Part, ...]:
 def _anchor(source: Source, parts: Split, net: Net, *, apart: bool) -> Int[Tensor, " series"] | None:
     """Each series' last observed step, if the net is to be trained for forecasts from that place in the season only."""
     clock = source.panel.clock
-    if not isinstance(net, TRAINED) or not net.ridge or net.in_phase is False or clock.season == 1:
+    if not isinstance(net, StackedLSTM | LSTMTransformer) or not net.ridge or net.in_phase is False or clock.season == 1:
         return None
     last = source.panel.last(*source.roles.target)
     if net.in_phase is None:
