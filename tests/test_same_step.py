@@ -60,7 +60,7 @@ def test_gaps_short_data_and_constants_give_nothing_away() -> None:
     values[1, :, 1] = 3.0
     task = Task(target="sales", known="conversions", horizon=7)
     assert 0 < told_by(replace(panel, values=values), "sales", ["conversions"]) < 0.75
-    assert not giveaways(replace(panel, values=panel.values[:, :12]), task)
+    assert not giveaways(replace(panel, values=panel.values[:, :9]), task)
 
 
 def test_check_and_the_command_line_say_it(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

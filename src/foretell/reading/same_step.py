@@ -30,8 +30,10 @@ def giveaways(panel: Panel, task: Task) -> tuple[str, ...]:
 
 
 def _sentence(what: str, target: str, share: float, panel: Panel) -> str:
+    season = _season(panel)
+    over = f"over {season} steps" if season > 1 else "from one step to the next"
     return (
-        f'{what} almost a function of "{target}" in the same step: {share:.0%} of its change over {_season(panel)} steps is told. '
+        f'{what} almost a function of "{target}" in the same step: {share:.0%} of its change {over} is told. '
         "Leave it as known only if it is planned; otherwise take it out of known=, and it informs up to the origin"
     )
 
