@@ -4,6 +4,7 @@ from . import forecast, neighbours, nets
 from .backtesting import backtest
 from .baseline import Drift, MovingAverage, SeasonalNaive
 from .clock import Clock
+from .diagnosis import Diagnosis, diagnose
 from .errors import DataError, FileError, ForetellError, TaskError
 from .examples import example
 from .forecaster import Forecaster
@@ -24,6 +25,7 @@ __all__ = [
     "Backtest",
     "Clock",
     "DataError",
+    "Diagnosis",
     "Drift",
     "FileError",
     "Forecast",
@@ -40,6 +42,7 @@ __all__ = [
     "backtest",
     "calendar_of",
     "check",
+    "diagnose",
     "example",
     "forecast",
     "from_array",

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..clock import Clock
+from ..diagnosis import Advice, Course, Diagnosis, Errors, Finding
 from ..errors import FileError
 from ..files import read, write
 from ..frames import to_frame
@@ -33,14 +34,15 @@ METRICS, MODEL, RESULTS, REPORT = "metrics.json", "model.foretell", "results.for
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """What a run has to show: the forecast, the test, and how the losses fell in it."""
+    """What a run has to show: the forecast, the test, how the losses fell in it, and what that says of the nets."""
 
     forecast: Forecast | None
     backtest: Backtest | None
     curves: Mapping[str, Curves]
+    diagnosis: Diagnosis | None = None
 
 
-KINDS: tuple[type[Any], ...] = (Clock, Names, Recipe, Part, Forecast, Backtest, Curves, Results)
+KINDS: tuple[type[Any], ...] = (Clock, Names, Recipe, Part, Forecast, Backtest, Curves, Errors, Course, Advice, Finding, Diagnosis, Results)
 VALUES = {kind.__name__: kind for kind in KINDS}
 
 

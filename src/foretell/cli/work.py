@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import reporting
+from ..diagnosis import Diagnosis, diagnose
 from ..errors import FileError
 from ..examples import example
 from ..forecaster import Forecaster
@@ -39,12 +40,13 @@ class Work:
     model: Forecaster | None = None
     name: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
+    diagnosis: Diagnosis | None = None
 
     @property
     def results(self) -> runs.Results:
         """What the report shows; `curves` are those of the models kept, or of a run read again."""
         found = {name: model.curves for name, model in self.kept.items() if model.curves}
-        return runs.Results(self.told, self.backtest, found or self.curves)
+        return runs.Results(self.told, self.backtest, found or self.curves, self.diagnosis)
 
     @property
     def told(self) -> Forecast | None:
@@ -54,6 +56,7 @@ class Work:
 
 def leave(work: Work, place: runs.Place, output: Output, screen: Screen) -> None:
     """Writes the run folder, and shows what is in it."""
+    work = replace(work, diagnosis=diagnosed(work))
     facts = metrics(work)
     with runs.staged(place) as folder:
         _write(work, folder, output, facts)
@@ -64,9 +67,17 @@ def leave(work: Work, place: runs.Place, output: Output, screen: Screen) -> None
     if work.backtest:
         screen.accuracy(work.backtest)
     screen.remark(_better(work))
+    for line in work.diagnosis.sentences(output.lang) if work.diagnosis else ():
+        screen.remark(line)
     screen.show(f"report: {place.path / runs.REPORT}")
     ahead = {"forecast": rows(work.forecast.columns())} if work.forecast else {}
     screen.document({**facts, "folder": str(place.path), "files": names, **ahead})
+
+
+def diagnosed(work: Work) -> Diagnosis | None:
+    """What the trained nets of the test made of their data, where there are any."""
+    trained = {name: model for name, model in work.kept.items() if model.curves}
+    return diagnose(trained, work.backtest, work.asked.panel) if work.backtest and trained else None
 
 
 def _better(work: Work) -> str:
@@ -100,8 +111,9 @@ def page(work: Work, path: Path, lang: str, title: str | None) -> Path:
     """The report."""
     told = work.results
     return reporting.report(
-        path, panel=work.asked.panel, forecast=told.forecast, backtest=told.backtest, model=work.model, lang=lang, title=title, curves=told.curves or None
-    )
+        path, panel=work.asked.panel, forecast=told.forecast, backtest=told.backtest, model=work.model, lang=lang, title=title, curves=told.curves or None,
+        diagnosis=told.diagnosis,
+    )  # fmt: skip
 
 
 def metrics(work: Work) -> dict[str, Any]:
@@ -114,6 +126,8 @@ def metrics(work: Work) -> dict[str, Any]:
         "calendar": [list(recipe) for recipe in asked.panel.calendar], "task": asked.task.model_dump(mode="json"), "model": work.name,
     }  # fmt: skip
     facts["nets"] = {name: _told(one) for name, one in {**work.kept, **({work.name: model} if model else {})}.items()}
+    if work.diagnosis:
+        facts["diagnosis"] = rows(work.diagnosis.columns())
     if test:
         facts["scores"] = {name: {metric: value.numpy()[0] for metric, value in found.items()} for name, found in test.scores().items()}
         facts["parts"] = [
@@ -165,7 +179,7 @@ def again(folder: Path, data: Path | None, typed: Mapping[str, Any]) -> Work:
     model = fitted_model(folder) if (folder / runs.MODEL).is_file() else None
     panel = replace(panel, calendar=tuple(Recipe(*one) for one in facts["calendar"]))
     asked = Asked(str(source), how, panel, Task.model_validate(facts["task"]))
-    return Work(asked, then.forecast, then.backtest, curves=then.curves, model=model, name=facts["model"])
+    return Work(asked, then.forecast, then.backtest, curves=then.curves, model=model, name=facts["model"], diagnosis=then.diagnosis)
 
 
 def _facts(path: Path) -> dict[str, Any]:
