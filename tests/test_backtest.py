@@ -10,7 +10,7 @@ import torch
 import foretell as ft
 import naive
 from foretell import Backtest, Panel, SeasonalNaive, Task, TaskError, Training, forecast, from_array
-from foretell.backtesting import Progress, _looked, cuts_of
+from foretell.backtesting import History, Item, Progress, _looked, cuts_of
 from foretell.nets import Ridge
 from foretell.task import split
 from laws import NETS, PLAIN, TASK, TRAINING, plain, refused, rich
@@ -238,3 +238,21 @@ def test_a_model_that_hides_its_task_needs_it_said() -> None:
         with pytest.raises(TaskError, match=r"give task=.*functools.partial"):
             ft.backtest(models, plain(120))
     assert isinstance(ft.backtest({}, plain(120), task=PLAIN, windows=1), Backtest)
+
+
+def test_what_a_model_fitted_again_sees_a_second_time_counts_once() -> None:
+    def history(*known: int) -> History:
+        return History(tuple(Item(k, torch.full((1, 1, 1), float(k))) for k in known))
+
+    assert [i.known for i in history(20, 30).after(history(5, 10, 20, 25)).items] == [5, 10, 20, 30]
+    assert [i.known for i in history().after(history(5, 10)).items] == [5, 10]
+
+
+def test_a_gap_in_what_was_known_ahead_is_told() -> None:
+    values = np.random.default_rng(0).normal(size=(1, 120, 2))
+    values[0, 116, 1] = np.nan
+    panel = from_array(values, channels=("y", "price"), step="D", start="2024-01-01")
+    task = Task(target="y", known=("price",), context=7, horizon=3)
+    (note,) = [n for n in ft.backtest(own(task), panel, task=task, windows=4).notes if "price" in n]
+    assert note.startswith('known channel "price" lacks 1 of the values that these forecasts needed, first of "') and "2024-04-26" in note
+    assert not [n for n in ft.backtest(own(task), panel.until(panel.start + 115), task=task, windows=4).notes if "price" in n]

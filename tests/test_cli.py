@@ -190,7 +190,8 @@ def test_an_lstm_stands_beside_the_others(whole: Callable[..., Said], tmp_path: 
     facts = json.loads((tmp_path / "here" / METRICS).read_text())
     assert list(facts["scores"]) == ["seasonal_naive", "ridge", "lstm", "b"]
     assert facts["nets"]["b"]["training"]["optimizer"] == {"rate": 0.01} and facts["nets"]["b"]["options"]["hidden"] == [4]
-    assert "Learning curves" in (tmp_path / "here" / "report.html").read_text()
+    assert "Net against net" in (tmp_path / "here" / "report.html").read_text()
+    assert [row["model"] for row in facts["diagnosis"]] == ["lstm", "b"] and "b " in said.err
     before = (tmp_path / "here" / "report.html").read_bytes()
     assert whole("report", "here").code == 0
     assert (tmp_path / "here" / "report.html").read_bytes() == before

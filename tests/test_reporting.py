@@ -24,6 +24,7 @@ from foretell.forecaster import Forecaster
 from foretell.page import Section, page
 from foretell.panel import Panel
 from foretell.reporting import backtest_html, forecast_html, headline, report
+from foretell.storage import load, save
 from foretell.task import Task
 from foretell.train import Curves
 from foretell.words import number, percent, stamp, wall, words
@@ -248,6 +249,8 @@ def test_the_card_says_what_the_model_is(tmp_path: Path, model: Forecaster, lang
         assert say[f"card_{name}"] in seen, name
     assert "Ridge(" in seen and f"torch {torch.__version__}" in seen
     assert say["part_train"] in seen
+    save(model, tmp_path / "model.foretell")
+    assert Page(written(tmp_path, data, lang, forecast=model.predict(data), backtest=None, model=load(tmp_path / "model.foretell"))).text == seen
 
 
 def test_both_languages_are_complete() -> None:

@@ -358,6 +358,7 @@ def test_presets_are_the_lessons() -> None:
         ({"l2": -1e-4}, "l2 must be greater than or equal to 0; got -0.0001"),
         ({"l2": float("nan")}, "l2 must be a finite number; got nan"),
         ({"l2_on": "kernel"}, "l2_on must be 'input', 'recurrent' or 'both'; got 'kernel'"),
+        ({"hidden": "abc"}, "hidden must be a valid tuple; got 'abc'"),
         ({"segment": 0}, "segment must be greater than or equal to 1; got 0"),
         ({"center": "mean"}, 'no option "center": did you mean "centre"?'),
     ],

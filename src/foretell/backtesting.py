@@ -1,8 +1,9 @@
 """backtest: what the forecasts would have been, made again at past origins with nothing but what was known there."""
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -147,7 +148,7 @@ def _run(name: str, fit: Fit, panel: Panel, cuts: Int[Tensor, "cut series"], eve
         model = fit(panel.until(cuts[at]))
         first = first or model
         look = _looked(model, panel, cuts[at : at + size], int(cuts.diff(dim=0).min()) if len(cuts) > 1 else model.task.horizon)
-        past = replace(seen, items=look.before.items + seen.items)
+        past = seen.after(look.before)
         for cut, output, truth in zip(cuts[at : at + size], look.output, look.truth, strict=True):
             fitted = past.bands(model, int(cut.max()))
             point, quantiles = model.in_units(look.source, output, torch.arange(len(panel)), probs, fitted)
@@ -181,6 +182,11 @@ class History:
     def with_item(self, item: Item) -> "History":
         """One cut more."""
         return History((*self.items, item))
+
+    def after(self, before: "History") -> "History":
+        """With cuts from before the oldest one here: what a model fitted again sees a second time counts once."""
+        oldest = self.items[0].known if self.items else math.inf
+        return History((*(i for i in before.items if i.known < oldest), *self.items))
 
     def bands(self, model: Forecaster, cut: int) -> Conformal | None:
         """What the model's bands become at this cut; None, its own, while less than ten cuts are known."""
@@ -246,10 +252,29 @@ def _collected(panel: Panel, task: Task, cuts: Int[Tensor, "cut series"], probs:
     met = met.masked_fill(torch.stack([r.point.isnan() for r in runs.values()]).any(0), torch.nan)
     before = truth.masked_fill(torch.arange(truth.shape[1])[:, None] > (cuts[0] - panel.start)[:, None, None], torch.nan)
     scale, square = naive_errors(before, panel.clock.season)
+    notes = (note for r in runs.values() for note in r.first.notes)
     last = list(runs.values())[-1].first
     test = Part("test", int(cuts[0].min()) + 1, int(cuts[-1].max()) + horizon, int(met.isfinite().any(-1).any(-1).sum()))
     return Backtest(
         truth=met, point={n: r.point for n, r in runs.items()}, quantiles={n: r.quantiles for n, r in runs.items()}, probs=tuple(probs), cutoff=cuts,
         clock=panel.clock, series=panel.series, targets=task.target, names=panel.names, parts=(*last.parts, test), scale=scale, square=square,
-        seconds={n: round(r.seconds, 3) for n, r in runs.items()}, notes=tuple(dict.fromkeys(note for r in runs.values() for note in r.first.notes)),
+        seconds={n: round(r.seconds, 3) for n, r in runs.items()}, notes=tuple(dict.fromkeys((*notes, *_gaps_ahead(panel, task, cuts)))),
     )  # fmt: skip
+
+
+def _gaps_ahead(panel: Panel, task: Task, cuts: Int[Tensor, "cut series"]) -> list[str]:
+    """Known channels that the data lack where a forecast of the test needed them: predict refuses such a future."""
+    row = (cuts - panel.start)[..., None] + torch.arange(1, task.horizon + 1)
+    found = []
+    for name in (c for c in task.known if c in panel.channels):
+        values = panel.channel(name)
+        at = row.clamp(0, values.shape[1] - 1)
+        absent = (row >= 0) & (row < values.shape[1]) & ~values[torch.arange(len(panel))[:, None], at].isfinite()
+        if absent.any():
+            cut, series, step = absent.nonzero()[0].tolist()
+            when = panel.clock.local(int(cuts[cut, series]) + 1 + step)
+            found.append(
+                f'known channel "{name}" lacks {int(absent.sum())} of the values that these forecasts needed, first of "{panel.series[series]}" at {when}: '
+                f"the last one before was taken in their place; predict would ask for them"
+            )
+    return found

@@ -378,13 +378,17 @@ def _said(row: Finding, say: Words) -> str:
     if course is None or not row.verdict:
         return ""
     text = say[SAYS[row.verdict]].format(
-        model=say.named("model_", row.model), train=number(own.train, 3), stop=number(own.stop, 3), gap=percent(own.gap), line_gap=percent(line.gap),
+        model=say.named("model_", row.model), train=number(own.train, 3), stop=number(own.stop, 3), gap=_by(own.gap, say), line_gap=_by(line.gap, say),
         line=number(line.train, 3), epochs=number(course.epochs), late=percent(course.late),
         rise=percent(course.rise), fall=percent(course.fall),
     )  # fmt: skip
     flat = say["says_flat"].format(low=percent(own.low, 1), line_low=percent(line.low, 1)) if row.verdict == "underfit" and own.low > line.low else ""
     advice = _next(row.advice, say)
     return " ".join(filter(None, (text, flat, say["says_try"].format(change=advice) if advice else "")))
+
+
+def _by(share: float, say: Words) -> str:
+    return say["more_by" if share >= 0 else "less_by"].format(share=percent(abs(share)))
 
 
 NAMED = {"overfit": "verdict_overfit", "underfit": "verdict_underfit", "balanced": "verdict_balanced", "stopped too early": "verdict_early"}

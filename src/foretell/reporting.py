@@ -214,8 +214,9 @@ def _card(model: Forecaster, say: Words) -> Section:
 
 
 def _options(spec: Spec) -> str:
-    """The options that were set, as they would be written."""
-    return ", ".join(f"{name}={value!r}" for name, value in spec if name in spec.model_fields_set)
+    """The options that are not the usual ones, as they would be written."""
+    usual = type(spec).model_fields
+    return ", ".join(f"{name}={value!r}" for name, value in spec if value != usual[name].get_default(call_default_factory=True))
 
 
 def _notes(forecast: Forecast | None, backtest: Backtest | None, model: Forecaster | None, say: Words) -> Section:

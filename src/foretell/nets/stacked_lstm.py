@@ -56,7 +56,9 @@ class StackedLSTM(Spec):
             return data
         hidden = data.get("hidden", (64, 32))
         hidden = (hidden,) if isinstance(hidden, int) else hidden
-        layers = len(hidden) if isinstance(hidden, list | tuple) else 2
+        if not isinstance(hidden, list | tuple):
+            return data  # it will get its own sentence
+        layers = len(hidden)
         rates = data.get("dropout", (USUAL_DROPOUT + USUAL_DROPOUT[-1:] * layers)[:layers])
         rates = (rates,) * layers if isinstance(rates, int | float) else rates
         if isinstance(rates, list | tuple) and len(rates) != layers:

@@ -277,7 +277,7 @@ def _future(panel: Panel, task: Task, targets: Sequence[str], name: str) -> str:
     whose = f' for {len(lacking)} of {len(panel)} series, first "{panel.series[one]}"' if len(panel) > 1 else ""
     return (
         f'known channel "{name}" lacks {int((~there[one]).sum())} of the {task.horizon} steps ahead{whose}, from {_time(panel.clock, step)}: '
-        f"give them with panel.extend(frame), or predict(future=frame); or take it out of known="
+        f"give them in a file by --future (in Python panel.extend(frame) or predict(future=frame)), or leave it out of known"
     )
 
 
