@@ -1,6 +1,6 @@
 """foretell: operational time series into decisions one can trust. Four verbs: forecast, detect, explain, plan."""
 
-from . import forecast, neighbours, nets
+from . import forecast, neighbours, nets, plan, worlds
 from .backtesting import backtest
 from .baseline import Drift, MovingAverage, SeasonalNaive
 from .clock import Clock
@@ -49,8 +49,10 @@ __all__ = [
     "load",
     "neighbours",
     "nets",
+    "plan",
     "plot",
     "read",
     "report",
     "save",
+    "worlds",
 ]

@@ -15,6 +15,7 @@ MEMORY = 8  # values of the past that an ascent may fall back to
 TRIES = 12  # halvings of a step
 STEEP = 1e12  # stands in for an infinite slope, as √x has at 0
 FLAT = 1e-5  # KKT residual at which an ascent ends
+STILL = 1e-8  # of the steepest possible gain: less in ten steps ends it too
 
 
 class Certificate(NamedTuple):
@@ -51,6 +52,7 @@ def ascend(worth: Objective, space: Space, starts: Batch, *, steps: int = 400) -
     past = value[:, None].expand(-1, MEMORY).clone()
     unit = float(space.width.max().clamp(min=1e-12))
     pace = unit / slope.abs().amax((1, 2)).clamp(min=1e-12)
+    before = top.clone()
     for step in range(steps):
         way = space.project(x + pace[:, None, None] * slope) - x
         gain = (slope * way).sum((1, 2))
@@ -63,8 +65,12 @@ def ascend(worth: Objective, space: Space, starts: Batch, *, steps: int = 400) -
         past[:, step % MEMORY] = value
         better = value > top
         best, top = torch.where(better[:, None, None], x, best), torch.where(better, value, top)
-        if step % 10 == 9 and all(certify(space, one, s).residual < FLAT for one, s in zip(x, slope, strict=True)):
-            break
+        if step % 10 == 9:
+            # Worth a ten-millionth of what a move across the bounds could bring: what is left is rounding, or a valley floor.
+            still = bool((top - before <= STILL * (slope.abs() * space.width).sum((1, 2))).all())
+            if still or all(certify(space, one, s).residual < FLAT for one, s in zip(x, slope, strict=True)):
+                break
+            before = top.clone()
     winner = int(top.argmax())
     _, at = _looked(worth, best[winner : winner + 1])
     return Found(best[winner], float(top[winner]), certify(space, best[winner], at[0]), top)

@@ -1,0 +1,170 @@
+"""Goal and Plan: what a plan is to reach, and the plan that was found, with what it promises and how far to trust it."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field
+from torch import Tensor
+
+from ..frames import to_frame
+from ..panel import NAMES, Names
+from ..spec import Spec
+from ..words import number, percent
+from .ascent import Certificate
+
+
+class Goal(Spec):
+    """What a plan is to make large.
+
+    `kind` "revenue": the target's total; "profit": `margin` × it − spend; "roas": revenue, as long as what the controls bring in is
+    at least `roas` times what they cost. `risk` 0 plans for the mean of the ensemble; 0.1 for the gain over the written plan
+    that nine of ten members exceed; `spread` takes so many deviations of the members' gain off their mean.
+    """
+
+    kind: Literal["revenue", "profit", "roas"] = "revenue"
+    margin: float = Field(default=1.0, gt=0)
+    roas: float | None = Field(default=None, gt=0)
+    risk: float = Field(default=0.0, ge=0, lt=0.5)
+    spread: float = Field(default=0.0, ge=0)
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """A number for each member of an ensemble: their mean, and the range that holds so many percent of them."""
+
+    members: Float[Tensor, "member *rest"]
+
+    @property
+    def mean(self) -> Float[Tensor, "*rest"]:
+        return self.members.mean(0)
+
+    def ends(self, level: int | float = 80) -> tuple[Float[Tensor, "*rest"], Float[Tensor, "*rest"]]:
+        """Lower and upper end; NaN for a single member, which says nothing of its own error.
+
+        Mean ± the normal quantile × the members' deviation: with half-samples the deviation estimates the standard error.
+        """
+        if len(self.members) == 1:
+            nothing = torch.full_like(self.members[0], torch.nan)
+            return nothing, nothing
+        z = float(torch.special.ndtri(torch.tensor(0.5 + level / 200, dtype=torch.float64)))
+        away = z * self.members.std(0)
+        return self.mean - away, self.mean + away
+
+    def told(self, level: int | float = 80) -> str:
+        """'1,200 (900 … 1,500)'."""
+        low, high = self.ends(level)
+        inside = "" if bool(low.isnan().any()) else f" ({number(float(low))} … {number(float(high))})"
+        return f"{number(float(self.mean))}{inside}"
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The best plan found, beside the written one. Money and target are in the user's units; bands are over the ensemble.
+
+    `total`, `before` and `bare` are the target's sum under the plan, under the written plan, and with every control that may
+    move at 0; attributable = total − bare. `marginal` is what one more unit of a column, spread evenly over its steps, brings in.
+    """
+
+    spend: Float[Tensor, "step column"]
+    written: Float[Tensor, "step column"]
+    columns: tuple[str, ...]
+    times: np.ndarray
+    goal: Goal
+    budget: Float[Tensor, " period"]
+    total: Float[Tensor, " member"]
+    before: Float[Tensor, " member"]
+    bare: Float[Tensor, " member"]
+    bare_before: Float[Tensor, " member"]
+    marginal: Float[Tensor, "member column"]
+    free: Bool[Tensor, " column"]
+    certificate: Certificate
+    outside: Bool[Tensor, "step column"]
+    seen: Float[Tensor, "end column"]
+    target: str
+    names: Names = NAMES
+    notes: tuple[str, ...] = ()
+    reached: Float[Tensor, " plan"] | None = None
+
+    @property
+    def gain(self) -> Band:
+        """The target under the plan less that under the written one, paired by member."""
+        return Band(self.total - self.before)
+
+    @property
+    def attributable(self) -> Band:
+        """The target that is there because of the controls."""
+        return Band(self.total - self.bare)
+
+    @property
+    def roas(self) -> Band:
+        """Average return: attributable target over spend of the columns that may move."""
+        return Band((self.total - self.bare) / self.spent.clamp(min=1e-12))
+
+    @property
+    def roas_written(self) -> Band:
+        """The same for the written plan."""
+        return Band((self.before - self.bare_before) / self.written[:, self.free].sum().clamp(min=1e-12))
+
+    @property
+    def spent(self) -> Float[Tensor, ""]:
+        """Spend of the columns that may move."""
+        return self.spend[:, self.free].sum()
+
+    def frame(self) -> Any:
+        """One row a step and column: time, control, written, plan, change, outside the history."""
+        return to_frame(self.cells(), self.names.native)
+
+    def cells(self) -> dict[str, np.ndarray]:
+        """The columns of `frame()`."""
+        steps, columns = self.spend.shape
+        return {
+            self.names.time: np.repeat(self.times, columns),
+            "control": np.tile(np.array(self.columns, dtype=object), steps),
+            "written": self.written.numpy().ravel(),
+            "plan": self.spend.numpy().ravel(),
+            "change": (self.spend - self.written).numpy().ravel(),
+            "outside": self.outside.numpy().ravel(),
+        }
+
+    def table(self, level: int | float = 80) -> Any:
+        """One row a column, in totals over the steps; see `rows`."""
+        return to_frame(self.rows(level), self.names.native)
+
+    def rows(self, level: int | float = 80) -> dict[str, np.ndarray]:
+        """The columns of `table()`: written, plan, change, marginal return with its band, share of steps outside the history."""
+        band = Band(self.marginal)
+        low, high = band.ends(level)
+        return {
+            "control": np.array(self.columns, dtype=object),
+            "written": self.written.sum(0).numpy(),
+            "plan": self.spend.sum(0).numpy(),
+            "change": (self.spend - self.written).sum(0).numpy(),
+            "marginal": band.mean.numpy(),
+            f"marginal-lo-{level:g}": low.numpy(),
+            f"marginal-hi-{level:g}": high.numpy(),
+            "outside": self.outside.double().mean(0).numpy(),
+        }
+
+    def summary(self, level: int | float = 80) -> str:
+        """The plan in sentences."""
+        share = 100 * float(self.gain.mean) / max(abs(float(self.before.mean())), 1e-12)
+        bands = f"{level:g} % bands over {len(self.total)} members" if len(self.total) > 1 else "one member: no bands; fit with members="
+        one = number(float(self.certificate.price.mean()))
+        return "\n".join((
+            f"{self.target}: {number(float(self.total.mean()))} under the plan, {number(float(self.before.mean()))} as written: "
+            f"{'gain' if share >= 0 else 'loss'} {self.gain.told(level)}, {number(abs(share), 1)} % ({bands})",
+            f"spend {number(float(self.spent))} of {number(float(self.budget.sum()))}; written {number(float(self.written[:, self.free].sum()))}",
+            f"ROAS = (target − target with these controls at 0) / their spend: average {self.roas.told(level)}, written {self.roas_written.told(level)}; "
+            f"marginal {one} a unit of budget",
+            f"certificate: KKT residual {self.certificate.residual:.1e} of the marginal return; "
+            f"{percent(float(self.outside[:, self.free].double().mean()) if bool(self.free.any()) else 0.0)} of the planned cells outside the history",
+            *self.notes,
+        ))  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        from ..frames import html_table
+
+        return html_table(self.rows())
