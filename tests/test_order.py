@@ -22,6 +22,7 @@ ROWS = (
     ("supervised",),
     ("baseline", "interval", "neighbours"),
     ("function",),
+    ("mixture",),
     ("forecaster", "scoreboard"),
     ("learning",),
     ("forecast",),

@@ -18,7 +18,6 @@ from .clock import step_seconds
 from .errors import ForetellError, TaskError
 from .forecaster import Forecaster, step_of
 from .interval import Conformal, kept, scores_of
-from .neighbours import Statistical
 from .nets import Ridge
 from .outcome import Part, probs_of
 from .panel import Panel
@@ -223,7 +222,7 @@ def _looked(model: Forecaster, panel: Panel, cuts: Int[Tensor, "cut series"], st
     calibrate = split(panel.until(cuts[0]), model.task, stop=how.stop, calibrate=how.calibrate, apart=model.per_series).calibrate
     begin = panel.start + calibrate.first
     # Every origin of a statistical method is a fit of its own; its bands are its own until cuts have gone by.
-    room = int((cuts[0] - horizon - begin).max()) // step + 1 if how.calibrate and not isinstance(model.net, Statistical) else 0
+    room = int((cuts[0] - horizon - begin).max()) // step + 1 if how.calibrate and not model.refitted else 0
     count = min(RECENT, max(0, room))
     # The newest cut before the first whose truth is known there, then back by whole steps.
     lead = -(-horizon // step)

@@ -1,12 +1,13 @@
 """forecast.fit: from a panel and a task to a fitted Forecaster, every learned number from the training cut alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from .baseline import steps_needed, with_season
@@ -14,6 +15,7 @@ from .errors import DataError, TaskError
 from .forecaster import Forecaster, Net, scale_of
 from .interval import Conformal, conformal, normal
 from .learning import SIMPLE, TRAINED, learn
+from .mixture import Mixture, greedy
 from .neighbours import Boosting, Statistical
 from .nets import LSTMTransformer, Ridge, StackedLSTM
 from .outcome import Part
@@ -25,6 +27,8 @@ NETS = (Ridge, *TRAINED, Boosting, Statistical, *SIMPLE)
 LABELLED = Boosting | LSTMTransformer  # what reads the panel's labels
 SEASONS = 150  # seasons of training windows from which a net is trained for one place in the season
 CALIBRATION = 200  # origins a series, at most, whose errors set the bands
+REFITTED = 100  # and where each of them costs a fit
+JUDGED = 4_000  # windows of the stop part that choose an ensemble's shares, at most
 CALIBRATED = 20_000  # origins of all series together, at most
 
 
@@ -47,6 +51,22 @@ def fit(
     The panel is cut chronologically into train | stop | calibrate, counted back from each series' last observed target.
     TaskError where the question does not fit the data, DataError where nothing can be learned from it.
     """
+    return _fitted(panel, task, net, training, per_series, members, start, watch, checkpoint)[0]
+
+
+class Learnt(NamedTuple):
+    """A fitted model, the same before it learned from the stop part, and what both were made from."""
+
+    model: Forecaster
+    judged: Forecaster
+    source: Source
+    parts: Split
+
+
+def _fitted(
+    panel: Panel, task: Task, net: Net | None, training: Training | None, per_series: bool, members: int,
+    start: Forecaster | None, watch: Callable[[Progress], None] | None, checkpoint: str | Path | None,
+) -> Learnt:  # fmt: skip
     began = perf_counter()
     net, training = net or (start.net if start else Ridge()), training or (start.training if start else Training())
     net = _seasoned(net, panel.clock.season)
@@ -69,7 +89,77 @@ def fit(
     learned = learn(blank, source, parts, start, watch, checkpoint)
     model = replace(blank, weights=learned.weights, curves=learned.curves, notes=notes + learned.notes)
     judged = replace(model, weights=learned.judged)
-    return replace(model, bands=_bands(model, judged, source, parts), facts={**learned.facts, "seconds": round(perf_counter() - began, 3)})
+    model = replace(model, bands=_bands(model, judged, source, parts), facts={**learned.facts, "seconds": round(perf_counter() - began, 3)})
+    return Learnt(model, judged, source, parts)
+
+
+class Member(NamedTuple):
+    """A row of an ensemble; `training` None takes the ensemble's."""
+
+    net: Net
+    training: Training | None = None
+    per_series: bool = False
+    members: int = 1
+
+
+def ensemble(panel: Panel, task: Task, nets: Mapping[str, Net | Member], training: Training | None = None, *, rounds: int = 50) -> Forecaster:
+    """Several models fitted and mixed into one Forecaster, each with a share: on the stop part, from models that have not
+    learned from it, the shares are chosen greedily (`mixture.greedy`), errors counted in each series' usual error. What got
+    no share is left out. Without a stop part all have the same share.
+
+    The mean is taken in the user's units; bands are conformal for the mixture. It is saved like any model; a statistical
+    member is saved as its recipe. TaskError if there is nothing to choose from.
+    """
+    began, training = perf_counter(), training or Training()
+    if not nets:
+        raise TaskError("an ensemble needs at least one net: nets={'ridge': Ridge(), 'lstm': StackedLSTM()}")
+    rows = {name: one if isinstance(one, Member) else Member(one) for name, one in nets.items()}
+    shared = {"stop": training.stop, "calibrate": training.calibrate}
+    learnt = [_fitted(panel, task, r.net, (r.training or training).model_copy(update=shared), r.per_series, r.members, None, None, None) for r in rows.values()]
+    parts = split(panel, task, stop=training.stop, calibrate=training.calibrate)
+    mix = Mixture(names=tuple(rows))
+    source = _source(panel, task, mix, training, parts)
+    shares = _shares(learnt, source, rounds)
+    kept = [at for at in range(len(learnt)) if float(shares[at]) > 0]
+    names = tuple(mix.names[at] for at in kept)
+    blank = _blank(source, task, Mixture(names=names), training, parts, False, 1)
+    notes = tuple(dict.fromkeys(note for one in learnt for note in one.model.notes))
+    whole = replace(blank, weights={"shares": shares[kept][None]}, mixed=tuple(learnt[at].model for at in kept), notes=notes)
+    judged = replace(whole, mixed=tuple(learnt[at].judged for at in kept))
+    told = ", ".join(f"{name} {float(shares[at]):.0%}" for name, at in sorted(zip(names, kept, strict=True), key=lambda one: -float(shares[one[1]])))
+    return replace(whole, bands=_bands(whole, judged, source, parts), facts={"shares": told, "seconds": round(perf_counter() - began, 3)})
+
+
+def _shares(learnt: list[Learnt], source: Source, rounds: int) -> Float[Tensor, " model"]:
+    """Shares by forecasts of the stop part from origins at the series' own place in the season."""
+    panel, horizon = source.panel, source.horizon
+    first = torch.stack([one.parts.train.last for one in learnt]).amax(0)
+    last = torch.stack([one.parts.stop.last for one in learnt]).amin(0)
+    room = int((last - first).max()) - horizon
+    if room < 0 or len(learnt) == 1:
+        return torch.full((len(learnt),), 1 / len(learnt), dtype=panel.values.dtype)
+    most = max(1, (REFITTED if any(one.model.refitted for one in learnt) else JUDGED) // len(panel))
+    season = panel.clock.season if panel.clock.sub_daily else 1
+    stride = season * max(1, -(-(room // season + 1) // most))
+    # The newest origin in the stop part that lies whole seasons before the series' end, then back.
+    lead = -(-(source.ends - last + horizon) // season) * season
+    origin = (source.ends - lead)[:, None] - stride * torch.arange(room // stride + 1)
+    fair = (origin >= first[:, None]) & (2 * source.seen(origin) >= source.context)
+    row = origin.clamp(min=0)
+    series = torch.arange(len(panel)).repeat_interleave(row.shape[1])
+    truth = source.goals(series, row.flatten()).masked_fill(~fair.flatten()[:, None, None], torch.nan)
+    guess = torch.stack([one.judged.units(panel, row)[..., 0].flatten(0, 1) for one in learnt])
+    size = _usual(source, first)[series][:, None]
+    return greedy((guess / size).flatten(1), (truth / size).flatten(), rounds)
+
+
+def _usual(source: Source, last: Int[Tensor, " series"]) -> Float[Tensor, "series target"]:
+    """Each series' mean absolute change over a season, up to a row: what its errors are counted in."""
+    values = torch.stack([source.panel.channel(t) for t in source.roles.target], -1)
+    values = values.masked_fill(torch.arange(values.shape[1])[:, None] > last[:, None, None], torch.nan)
+    season = source.panel.clock.season
+    size = (values[:, season:] - values[:, :-season]).abs().nanmean(1)
+    return torch.where(size > 0, size, 1.0)
 
 
 def _seasoned(net: Net, season: int) -> Net:
@@ -179,7 +269,8 @@ def _bands(model: Forecaster, judged: Forecaster, source: Source, parts: Split) 
     steps = int((span.last - span.first).max()) - model.task.horizon + 1
     if steps < 1:
         return model.bands
-    most = max(1, min(CALIBRATION, CALIBRATED // len(span.last)))
+    # Where every origin is a fit of its own, the bands rest on few of them.
+    most = max(1, min(CALIBRATION, (CALIBRATED if not model.refitted else REFITTED) // len(span.last)))
     stride = -(-steps // most)
     origin = span.last[:, None] - model.task.horizon - torch.arange(0, steps, stride)
     # Some series at a time: what can be an origin is looked up in a table as wide as the panel.

@@ -18,6 +18,7 @@ from .device import flushed
 from .errors import DataError, TaskError, nearest
 from .function import Function, marks
 from .interval import Conformal, quantiles
+from .mixture import Mixture, blended
 from .neighbours import Boosting, Statistical
 from .nets import ON_RIDGE, LSTMTransformer, PeriodKernel, Response, Ridge, Shape, StackedLSTM, assembled
 from .outcome import Forecast, Part, probs_of
@@ -25,7 +26,7 @@ from .panel import Panel, Recipe, as_times
 from .task import Batch, Label, Roles, ScaleKind, Scaling, Source, Task, fit_scaling
 from .train import Curves, Training
 
-Net = Ridge | StackedLSTM | LSTMTransformer | PeriodKernel | Response | SeasonalNaive | Drift | MovingAverage | Boosting | Statistical
+Net = Ridge | StackedLSTM | LSTMTransformer | PeriodKernel | Response | SeasonalNaive | Drift | MovingAverage | Boosting | Statistical | Mixture
 When = str | int | datetime | np.datetime64
 PIECE = 8192  # windows forecast at once: bounds the memory of a backtest over many series
 
@@ -59,6 +60,17 @@ class Forecaster:
     facts: Mapping[str, str | float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     labels: tuple[Label, ...] = ()
+    mixed: tuple["Forecaster", ...] = ()  # of a Mixture: its models; weights["shares"] are theirs
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether `function` has gradients; trees, statistical methods and ensembles are explained by perturbation alone."""
+        return not isinstance(self.net, Boosting | Statistical | Mixture)
+
+    @property
+    def refitted(self) -> bool:
+        """Whether every origin costs a fit of its own."""
+        return isinstance(self.net, Statistical) or any(one.refitted for one in self.mixed)
 
     @property
     def shape(self) -> Shape:
@@ -74,11 +86,14 @@ class Forecaster:
     @property
     def back(self) -> int:
         """Steps before an origin that a forecast reads: the context, or all that a statistical method fits."""
-        return max(self.context, self.net.history) if isinstance(self.net, Statistical) else self.context
+        own = self.net.history if isinstance(self.net, Statistical) else 1
+        return max(self.context, own, *(one.back for one in self.mixed))
 
     @cached_property
     def module(self) -> nn.Module:
         """The net; its own initial weights are never used, `weights` take their place at every call."""
+        if isinstance(self.net, Mixture):
+            raise TaskError("an ensemble has no net of its own: its models are in .mixed")
         streams = [Generator().manual_seed(0) for _ in self.members]
         build = assembled(self.net, self.shape, streams) if isinstance(self.net, ON_RIDGE) else self.net.build(self.shape, streams)
         return build.requires_grad_(False)
@@ -132,7 +147,10 @@ class Forecaster:
         series = torch.arange(len(panel)).repeat(len(step))
         bands = replace(self.bands, spread=self.spread_of(panel.series))
         probs = self.task.levels if level is None else probs_of(level)
-        found = Function(source, series, step.flatten(), probs, bands, partial(self._run, panel.series), *marks(source, series, step.flatten()))
+        source = source if self.back == source.context else replace(source, context=self.back)
+        mixed = [one.function(panel, origin)[0] for one in self.mixed]
+        run = blended(mixed, self.weights["shares"][0]) if mixed else partial(self._run, panel.series)
+        found = Function(source, series, step.flatten(), probs, bands, run, *marks(source, series, step.flatten()))
         return found, found.blocks
 
     def view(self, panel: Panel) -> Panel:
@@ -158,7 +176,7 @@ class Forecaster:
         """Windows of a view whose origins lie between two clock steps. Series the model has not seen are scaled by their own
         past up to the first origin."""
         scaling = self.scaling_of(panel, first)
-        part = panel.between(first - self.back + 1, last + self.task.horizon)
+        part = panel if self.mixed else panel.between(first - self.back + 1, last + self.task.horizon)
         reach = max(0, last + 1 - int(part.start.max()) - part.values.shape[1])
         return Source(part, self.roles, scaling, self.context, self.task.horizon, reach, self.labels)
 
@@ -174,15 +192,28 @@ class Forecaster:
 
     def to(self, device: str | torch.device) -> Self:
         """The same model with its weights on another device; data come and go from the CPU."""
-        return replace(self, weights={name: w.to(device) for name, w in self.weights.items()})
+        return replace(self, weights={name: w.to(device) for name, w in self.weights.items()}, mixed=tuple(one.to(device) for one in self.mixed))
 
     def outputs(self, source: Source, origin: Int[Tensor, "series cut"]) -> Float[Tensor, "series cut horizon target slot"]:
         """Model-space forecasts from rows of the source; slot 0 the point, then the task's levels."""
+        if self.mixed:
+            parts = torch.stack([one.units(source.panel, origin) for one in self.mixed])
+            whole: Tensor = torch.einsum("m,m...->...", self.weights["shares"][0].to(parts), parts)
+            return whole
         size = max(1, PIECE // max(1, origin.shape[1]))
         place = torch.tensor([self._place.get(s, 0) for s in source.panel.series])
         with torch.no_grad(), flushed():
             pieces = [self._piece(source, torch.arange(a, min(a + size, len(origin))), origin, place) for a in range(0, len(origin), size)]
         return torch.cat(pieces)
+
+    def units(self, panel: Panel, origin: Int[Tensor, "series cut"]) -> Float[Tensor, "series cut horizon target slot"]:
+        """What the net itself says in the user's units, from rows of a view."""
+        step = origin + panel.start[:, None]
+        source = self.source(self.view(panel), int(step.min()), int(step.max()))
+        output = self.outputs(source, step - source.panel.start[:, None])
+        series = torch.arange(len(panel)).repeat_interleave(origin.shape[1])
+        real: Tensor = source.unscaled(output.flatten(0, 1), series).unflatten(0, origin.shape)
+        return real
 
     def in_units(
         self, source: Source, output: Float[Tensor, "n horizon target slot"], series: Int[Tensor, " n"], probs: Sequence[float], bands: Conformal | None = None
@@ -288,7 +319,7 @@ class Forecaster:
 def scale_of(net: Net, training: Training) -> ScaleKind:
     """Simple methods work in the user's units; nets and ridge in those of the training's scale."""
     counts = isinstance(net, Boosting) and net.counts
-    return "identity" if counts or isinstance(net, SeasonalNaive | Drift | MovingAverage | Statistical) else training.scale
+    return "identity" if counts or isinstance(net, SeasonalNaive | Drift | MovingAverage | Statistical | Mixture) else training.scale
 
 
 def step_of(clock: Clock, when: When) -> int:

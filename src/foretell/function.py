@@ -42,6 +42,13 @@ class Function:
     told: Bool[Tensor, "example horizon known"]
 
     def __call__(self, blocks: Blocks) -> Float[Tensor, "row horizon target slot"]:
+        output = self.output(blocks)
+        series = self.series.repeat(len(output) // len(self.series))
+        both = torch.cat([output[..., :1], quantiles(output, self.bands, series, self.probs)], -1)
+        return elementwise(lambda x: self.source.unscaled(x, series), both)
+
+    def output(self, blocks: Blocks) -> Float[Tensor, "row horizon target slot"]:
+        """What the net itself says, in model space: the point and its own levels."""
         past, future = blocks["past"], blocks["future"]
         copies = self._copies(past)
         series = self.series.repeat(copies)
@@ -50,9 +57,7 @@ class Function:
         past = filled(self._scaled(past, roles.features, series), observed)
         future = filled(self._scaled(future, roles.known, series), told)
         blank = past.new_zeros(len(past), self.source.horizon, 0)
-        output = self.forward(Batch(past, observed, future, self.source.static[series], blank, blank.bool()), self.series, self.origin, copies)
-        both = torch.cat([output[..., :1], quantiles(output, self.bands, series, self.probs)], -1)
-        return elementwise(lambda x: self.source.unscaled(x, series), both)
+        return self.forward(Batch(past, observed, future, self.source.static[series], blank, blank.bool()), self.series, self.origin, copies)
 
     def __len__(self) -> int:
         """How many windows there are."""

@@ -16,6 +16,7 @@ from .feed import Feed, half_block
 from .forecaster import Forecaster
 from .loss import LossKind
 from .loss import total as loss_total
+from .mixture import Mixture
 from .neighbours import Boosting, Statistical
 from .neighbours.boosting import grow
 from .nets import ON_RIDGE, OnRidge, PeriodKernel, Residual, Response, Ridge, StackedLSTM, assembled
@@ -50,7 +51,7 @@ def learn(
     model: Forecaster, source: Source, parts: Split, start: Forecaster | None, watch: Callable[[Progress], None] | None, checkpoint: str | Path | None
 ) -> Learned:
     """Weights for a model that has none yet, from the windows of its parts."""
-    if isinstance(model.net, (*SIMPLE, Statistical)):
+    if isinstance(model.net, (*SIMPLE, Statistical, Mixture)):
         return Learned({}, {})
     if isinstance(model.net, Boosting):
         how = model.training

@@ -22,6 +22,7 @@ from .errors import FileError, ForetellError, TaskError
 from .files import CODES, JSON, read, write
 from .forecaster import Forecaster
 from .interval import Conformal
+from .mixture import Mixture
 from .neighbours import Boosting, Statistical
 from .nets import LSTMTransformer, PeriodKernel, Response, Ridge, StackedLSTM
 from .optim import Optimizer
@@ -53,6 +54,7 @@ def _table() -> dict[str, type[Any]]:
         "Forecaster": Forecaster,
         "LSTMTransformer": LSTMTransformer,
         "Label": Label,
+        "Mixture": Mixture,
         "MovingAverage": MovingAverage,
         "Names": Names,
         "Optimizer": Optimizer,
