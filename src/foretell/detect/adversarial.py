@@ -6,7 +6,7 @@ round come from one pass, and the critics' gradient is written out (`nets/critic
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -62,14 +62,14 @@ class TrainedGAN:
 
 def train_gan(
     spec: TadGAN,
-    runs: Sequence[Float[Tensor, "time channel"]],
+    runs: Sequence[Tensor],
     starts: Int[Tensor, "example 2"],
     training: Training,
     *,
     checkpoint: str | Path | None = None,
     watch: Callable[[Progress], None] | None = None,
 ) -> TrainedGAN:
-    """One TadGAN from scaled normal runs; `starts` holds (run, first row) of every window that may be used. See `train_gans`."""
+    """One TadGAN from scaled normal runs, each [time, channel]; `starts` holds (run, first row) of every window that may be used. See `train_gans`."""
     return train_gans(spec, [Normal(runs, starts)], training, names=("detector",), checkpoint=checkpoint, watch=watch)
 
 
@@ -164,11 +164,11 @@ def _epoch(job: _Job, run: Run) -> Run:
     steps = torch.where(run.alive, -(-job.course.counts // training.batch), 0)
     rounds = -(-steps // n)
     weights, state = run.weights.clone(), optim.rows_of(run.state, torch.arange(len(run.alive)))
-    state.step.copy_(epoch * steps)
     sums = torch.zeros(len(weights), len(LOSSES), dtype=torch.float64)
     done = 0
     for until in sorted(set(rounds[rounds > 0].tolist())):
-        pack = _pack(job, weights, state, (rounds > done).nonzero().flatten(), makers_step=epoch * rounds + done)
+        taken = {MAKERS: epoch * rounds + done, CRITIC_X: epoch * steps + done * n, CRITIC_Z: epoch * steps + done * n}
+        pack = _pack(job, weights, state, (rounds > done).nonzero().flatten(), taken)
         order = _order(job, pack.at, epoch)
         for turn in range(done, until):
             sums[pack.at] += _round(job, pack, _gather(job, pack.at, order[:, turn]), (epoch, turn)).cpu()
@@ -183,15 +183,15 @@ def _epoch(job: _Job, run: Run) -> Run:
     return judged(job.course, replace(run, weights=weights, state=state, others=others), told, _stop_error(job, weights, run.alive), began)
 
 
-def _pack(job: _Job, weights: Tensor, state: State, at: Tensor, *, makers_step: Tensor) -> _Pack:
-    own = weights[at.to(weights.device)]
+def _pack(job: _Job, weights: Tensor, state: State, at: Tensor, taken: Mapping[str, Tensor]) -> _Pack:
+    """Copies of these members' rows and states; `taken` are the steps each optimiser has done for every member."""
+    own, rows = weights[at.to(weights.device)], optim.rows_of(state, at)
     nets: dict[str, Tensors] = {}
     for name, view in views(job.course, own).items():
         net, _, rest = name.partition(".")
         nets.setdefault(net, {})[rest] = view
-    rows = optim.rows_of(state, at)
-    mine = {part: State({part: rows.mean[part]} if rows.mean else {}, {part: rows.square[part]} if rows.square else {}, rows.step) for part in job.parts}
-    return _Pack(at, own, nets, mine | {MAKERS: replace(mine[MAKERS], step=makers_step[at])})
+    mean, square = ({part: {part: kept[part]} if kept else {} for part in job.parts} for kept in (rows.mean, rows.square))
+    return _Pack(at, own, nets, {part: State(mean[part], square[part], taken[part][at]) for part in job.parts})
 
 
 def _order(job: _Job, at: Tensor, epoch: int) -> Int[Tensor, "row round step example"]:
@@ -227,8 +227,8 @@ def _round(job: _Job, pack: _Pack, given: _Round, place: tuple[int, int]) -> Flo
         own, share = _draws(job, pack, ("critic", *place, step)), given.share[:, step]
         for at, (part, real, fake) in enumerate(((CRITIC_X, given.x[:, step], made[:, step]), (CRITIC_Z, z[:, step, None], codes[:, step, None]))):
             critic = net.critic_x if part == CRITIC_X else net.critic_z
-            masks = critic.masks(3 * examples, own)
-            slopes, loss = wasserstein(pack.nets[part], real, fake, own.uniform(examples), masks, share, net.spec.penalty)
+            mix, masks = own.uniform(examples), critic.masks(3 * examples, own)
+            slopes, loss = wasserstein(pack.nets[part], real, fake, mix, masks, share, net.spec.penalty)
             _step(job, pack, part, [slopes[name] for name in pack.nets[part]], given.there[:, step])
             found[:, at] += loss
     last = given.there.sum(1) - 1

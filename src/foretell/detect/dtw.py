@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 Rows = Float[Tensor, "time channel"]
-BLOCK = 2**13  # numbers of a column of the table that are worked on at once: they stay in the processor's cache
+BLOCK = 2**13  # stretches, times channels, that are worked on at once: their tables stay in the processor's cache
 
 
 def dtw(seen: Rows, expected: Rows, behind: int, ahead: int) -> Rows:
@@ -27,27 +27,24 @@ def dtw(seen: Rows, expected: Rows, behind: int, ahead: int) -> Rows:
 
 
 def _warp(y: Float[Tensor, "channel reach"], p: Float[Tensor, "channel reach"], out: Float[Tensor, "channel time"]) -> None:
-    """Fills `out` with the cheapest path's cost of every stretch, all stretches at once, cell by cell of their tables.
+    """Fills `out` with the cheapest path's cost of every stretch: all stretches, and all cells of one antidiagonal of their tables, at once.
 
-    Cell (i, j) of the stretch that begins at t costs (y[t + i] − p[t + j])²: the numbers of a diagonal j − i, shifted by i. So
-    there are 2 · width − 1 courses of costs, not width².
+    Cell i of antidiagonal d costs (y[t + i] − p[t + d − i])² in the stretch that begins at t, and is reached from cells i and
+    i − 1 of the one before and i − 1 of the one before that. Row 0 of the tables stands for "no way here".
     """
-    time = out.shape[1]
-    width = y.shape[1] - time + 1
-    costs = {}
-    for shift in range(1 - width, width):
-        low, high = max(0, -shift), y.shape[1] - max(0, shift)
-        costs[shift] = (y[:, low:high] - p[:, low + shift : high + shift]).square_(), low
-    above, row = ([out.new_empty(out.shape) for _ in range(width)] for _ in range(2))
-    for i in range(width):
-        for j in range(width):
-            course, low = costs[j - i]
-            cost, cell = course[:, i - low : i - low + time], row[j]
-            if i == 0 or j == 0:
-                before = above[0] if j == 0 else row[j - 1]
-                torch.add(before, cost, out=cell) if i or j else cell.copy_(cost)
-                continue
-            torch.minimum(above[j], row[j - 1], out=cell)
-            torch.minimum(cell, above[j - 1], out=cell).add_(cost)
-        above, row = row, above
-    out.copy_(above[-1])
+    width = y.shape[1] - out.shape[1] + 1
+    ahead = y.unfold(1, out.shape[1], 1).transpose(0, 1)  # [cell, channel, time]
+    back = p.unfold(1, out.shape[1], 1).transpose(0, 1).flip(0)
+    apart = torch.empty_like(back)
+    before, last, now = (out.new_full((width + 1, *out.shape), torch.inf) for _ in range(3))
+    last[0] = 0.0  # the way into the first cell
+    for d in range(2 * width - 1):
+        low, high = max(0, d - width + 1), min(d, width - 1) + 1
+        cells, steps = now[low + 1 : high + 1], apart[: high - low]
+        torch.sub(ahead[low:high], back[width - 1 - d + low : width - 1 - d + high], out=steps)
+        torch.minimum(last[low + 1 : high + 1], last[low:high], out=cells)
+        torch.minimum(cells, before[low:high], out=cells).addcmul_(steps, steps)
+        if d == 0:
+            last[0] = torch.inf
+        before, last, now = last, now, before
+    out.copy_(last[-1])

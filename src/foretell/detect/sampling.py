@@ -20,18 +20,19 @@ PIECE = 1024  # of them rebuilt at once
 class Normal(NamedTuple):
     """One member's normal runs, scaled and without gaps where a window stands: `starts` holds (run, first row) of every window to use."""
 
-    runs: Sequence[Float[Tensor, "time channel"]]
+    runs: Sequence[Tensor]
     starts: Int[Tensor, "example 2"]
 
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """All members' runs, row after row, and where each member's windows begin: those to train on, and those that tell when to stop."""
+    """All members' runs, row after row, and for each member the rows where its windows begin: those to train on, and those that tell
+    when to stop."""
 
     rows: Float[Tensor, "row channel"]
     window: int
-    train: tuple[Int[Tensor, " example"], ...]
-    stop: tuple[Int[Tensor, " example"], ...]
+    train: tuple[Tensor, ...]
+    stop: tuple[Tensor, ...]
 
     @classmethod
     def of(cls, members: Sequence[Normal], window: int, stop: float, names: Sequence[str]) -> Self:
