@@ -13,11 +13,12 @@ from torch import Tensor
 from foretell import Drift, Forecaster, MovingAverage, Panel, SeasonalNaive, Task, Training, forecast, from_array
 from foretell.clock import Clock
 from foretell.forecaster import Net
-from foretell.nets import LSTMTransformer, PeriodKernel, Ridge, StackedLSTM
+from foretell.nets import LSTMTransformer, PeriodKernel, Ridge, SeasonalRidge, StackedLSTM
 from foretell.optim import Optimizer
 
 NETS: dict[str, Net] = {
     "ridge": Ridge(),
+    "seasonal ridge": SeasonalRidge(season=4, seasons=3, every=2),
     "lstm on ridge": StackedLSTM(hidden=(4,)),
     "lstm alone": StackedLSTM(hidden=(4, 3), dropout=0.1, ridge=False, mask=True, centre="last"),
     "lstm transformer": LSTMTransformer(hidden=4, heads=2, feedforward=6, ahead=4),
@@ -26,7 +27,7 @@ NETS: dict[str, Net] = {
     "drift": Drift(),
     "moving_average": MovingAverage(window=5),
 }
-LEARNT = ("ridge", "lstm on ridge", "lstm alone", "lstm transformer", "period kernel")
+LEARNT = ("ridge", "seasonal ridge", "lstm on ridge", "lstm alone", "lstm transformer", "period kernel")
 DRAWN = ("lstm on ridge", "lstm alone", "lstm transformer", "period kernel")  # their first weights come from a seed and a name
 TRAINING = Training(epochs=2, batch=128, seed=3, device="cpu", optimizer=Optimizer(rate=0.02))
 TASK = Task(target="y", known=("price", "sun", "hour_sin", "hour_cos", "weekend", "index_y"), context=12, horizon=3)

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 
 from .nets.layers import Shape
+from .nets.seasonal_ridge import SeasonalRidge
 from .spec import Spec
 
 Past = Float[Tensor, "member example context feature"]
@@ -54,6 +55,7 @@ class MovingAverage(Spec):
 
 
 Simple = SeasonalNaive | Drift | MovingAverage
+Seasonal = Simple | SeasonalRidge
 
 
 class Plain(nn.Module):
@@ -71,15 +73,22 @@ class Plain(nn.Module):
         return point[..., None].expand(*point.shape, 1 + self.shape.levels)
 
 
-def with_season(rule: Simple, season: int) -> Simple:
+def with_season(rule: Seasonal, season: int) -> Seasonal:
     """The rule with the clock's season where the user left it open."""
-    if isinstance(rule, SeasonalNaive) and rule.season is None:
+    if isinstance(rule, SeasonalNaive | SeasonalRidge) and rule.season is None:
         return rule.model_copy(update={"season": season})
     if isinstance(rule, MovingAverage) and rule.window is None:
         return rule.model_copy(update={"window": season})
     return rule
 
 
-def steps_needed(rule: Simple) -> int:
-    """The shortest context the rule can work with."""
-    return (rule.season or 1) if isinstance(rule, SeasonalNaive) else (rule.window or 1) if isinstance(rule, MovingAverage) else 2
+def steps_needed(rule: Seasonal) -> int:
+    """The shortest context the rule can work with; of a SeasonalRidge, that which shows it every season it averages."""
+    match rule:
+        case SeasonalNaive():
+            return rule.season or 1
+        case SeasonalRidge():
+            return rule.seasons * (rule.season or 1)
+        case MovingAverage():
+            return rule.window or 1
+    return 2

@@ -74,8 +74,8 @@ def _cycle(kind: str, local: Times) -> tuple[np.ndarray, float | np.ndarray]:
         return _weekday(local), 7.0
     if kind == "month":
         return local.astype("datetime64[M]").astype(np.int64) % 12, 12.0
-    if kind == "dayofyear":
-        return _days_since(local, "Y"), 365.25
+    if kind in ("dayofyear", "halfyear"):
+        return _days_since(local, "Y"), 365.25 / (2 if kind == "halfyear" else 1)
     month = local.astype("datetime64[M]")
     return _days_since(local, "M"), ((month + 1).astype("datetime64[D]") - month.astype("datetime64[D]")) / np.timedelta64(1, "D")
 

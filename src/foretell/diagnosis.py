@@ -15,7 +15,7 @@ from .errors import TaskError, nearest
 from .forecaster import Forecaster
 from .frames import to_frame
 from .loss import total
-from .nets import Ridge, StackedLSTM
+from .nets import Ridge, SeasonalRidge, StackedLSTM
 from .nets.stacked_lstm import presets
 from .panel import Names, Panel
 from .scoreboard import Backtest
@@ -284,10 +284,10 @@ def _learned_from(model: Forecaster, result: Backtest, panel: Panel) -> Panel:
 def _as_judged(model: Forecaster, source: Source, parts: Split) -> tuple[Forecaster, Forecaster]:
     """The model on a ridge that has not seen the stop part, and such a ridge alone."""
     phase = isinstance(model.net, StackedLSTM) and model.net.in_phase is False
-    spec = model.net if isinstance(model.net, Ridge) else Ridge(phase=0.0) if phase else Ridge()
+    spec = model.net if isinstance(model.net, Ridge | SeasonalRidge) else Ridge(phase=0.0) if phase else Ridge()
     solved = solve(spec, replace(model.shape, members=1), source, parts, model.task.levels, by_series=model.per_series)
     line = replace(model, net=spec, weights=solved.judged, members=model.members if model.per_series else ("all",), anchor=None)
-    if isinstance(model.net, Ridge):
+    if isinstance(model.net, Ridge | SeasonalRidge):
         return line, line
     held = model.weights.get("ridge.weight")
     # A model that went on from another keeps that one's ridge, which has seen none of these parts; one retrained belongs to its last.

@@ -17,14 +17,15 @@ from .interval import Conformal, conformal, normal
 from .learning import SIMPLE, TRAINED, learn
 from .mixture import Mixture, greedy
 from .neighbours import Boosting, Statistical
-from .nets import LSTMTransformer, Ridge, StackedLSTM
+from .nets import LSTMTransformer, Ridge, SeasonalRidge, StackedLSTM
 from .outcome import Part
 from .panel import Panel
 from .task import Source, Split, Task, count, fit_scaling, labels_of, roles_of, split, usable
 from .train import Progress, Training
 
-NETS = (Ridge, *TRAINED, Boosting, Statistical, *SIMPLE)
+NETS = (Ridge, SeasonalRidge, *TRAINED, Boosting, Statistical, *SIMPLE)
 LABELLED = Boosting | LSTMTransformer  # what reads the panel's labels
+SEASONAL = (SeasonalRidge, *SIMPLE)
 SEASONS = 150  # seasons of training windows from which a net is trained for one place in the season
 CALIBRATION = 200  # origins a series, at most, whose errors set the bands
 REFITTED = 100  # and where each of them costs a fit
@@ -166,13 +167,13 @@ def _seasoned(net: Net, season: int) -> Net:
     """The clock's season where the user left it open."""
     if isinstance(net, Boosting | Statistical):
         return net if net.season else net.model_copy(update={"season": season})
-    return with_season(net, season) if isinstance(net, SIMPLE) else net
+    return with_season(net, season) if isinstance(net, SEASONAL) else net
 
 
 def _source(panel: Panel, task: Task, net: Net, training: Training, parts: Split) -> Source:
     roles = roles_of(task, panel)
     _check_finite(panel, roles.features)
-    context = max(task.steps_back(panel.clock), steps_needed(net) if isinstance(net, SIMPLE) else 1)
+    context = max(task.steps_back(panel.clock), steps_needed(net) if isinstance(net, SEASONAL) else 1)
     scaling = fit_scaling(panel.until(panel.start + parts.train.last), task.target, scale_of(net, training), pooled=training.pooled)
     labels = labels_of(panel) if isinstance(net, LABELLED) else ()
     return Source(panel, roles, scaling, context, task.horizon, labels=labels)

@@ -20,13 +20,15 @@ from .function import Function, marks
 from .interval import Conformal, quantiles
 from .mixture import Mixture, blended
 from .neighbours import Boosting, Statistical
-from .nets import ON_RIDGE, LSTMTransformer, PeriodKernel, Response, Ridge, Shape, StackedLSTM, assembled
+from .nets import ON_RIDGE, LSTMTransformer, PeriodKernel, Response, Ridge, SeasonalRidge, Shape, StackedLSTM, assembled
 from .outcome import Forecast, Part, probs_of
 from .panel import Panel, Recipe, as_times
 from .task import Batch, Label, Roles, ScaleKind, Scaling, Source, Task, fit_scaling
 from .train import Curves, Training
 
-Net = Ridge | StackedLSTM | LSTMTransformer | PeriodKernel | Response | SeasonalNaive | Drift | MovingAverage | Boosting | Statistical | Mixture
+Net = (
+    Ridge | SeasonalRidge | StackedLSTM | LSTMTransformer | PeriodKernel | Response | SeasonalNaive | Drift | MovingAverage | Boosting | Statistical | Mixture
+)
 When = str | int | datetime | np.datetime64
 PIECE = 8192  # windows forecast at once: bounds the memory of a backtest over many series
 

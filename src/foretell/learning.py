@@ -19,7 +19,7 @@ from .loss import total as loss_total
 from .mixture import Mixture
 from .neighbours import Boosting, Statistical
 from .neighbours.boosting import grow
-from .nets import ON_RIDGE, OnRidge, PeriodKernel, Residual, Response, Ridge, StackedLSTM, assembled
+from .nets import ON_RIDGE, OnRidge, PeriodKernel, Residual, Response, Ridge, SeasonalRidge, StackedLSTM, assembled
 from .nets.bank import Bank
 from .nets.period_kernel import PeriodKernelNet
 from .nets.response import ResponseNet
@@ -57,7 +57,7 @@ def learn(
         how = model.training
         grown = grow(model.net, model.shape, source, parts, loss=how.loss, seed=how.seed, retrain=how.retrain)
         return Learned(grown.weights, grown.judged, facts=grown.facts)
-    if isinstance(model.net, Ridge):
+    if isinstance(model.net, Ridge | SeasonalRidge):
         return _solved(model.net, model, source, parts)
     module, ridge = _begun(model.net, model, source, parts, start)
     names, levels, training = model.members, model.task.levels, model.training
@@ -192,11 +192,11 @@ def _share(module: Residual, weights: Mapping[str, Tensor], feed: Feed, kind: Lo
     return torch.where(seen, grid[total.argmin(0)], 1.0).to(weights["alpha"].dtype)
 
 
-def _solved(net: Ridge, model: Forecaster, source: Source, parts: Split) -> Learned:
+def _solved(net: Ridge | SeasonalRidge, model: Forecaster, source: Source, parts: Split) -> Learned:
     shape = replace(model.shape, members=1)
     weights, judged, chosen = solve(net, shape, source, parts, model.task.levels, by_series=model.per_series)
     facts: dict[str, str | float] = {"λ": _span(chosen.penalty)}
-    if model.roles.past:
+    if model.roles.past and isinstance(net, Ridge):
         used = int(chosen.past_used.sum())
         facts["past-only channels"] = "used" if used == len(chosen.past_used) else "not used" if not used else f"used by {used} of {len(chosen.past_used)}"
     return Learned(weights, judged, facts=facts)

@@ -13,7 +13,7 @@ from .clock import Clock, utc_from_local
 from .errors import DataError, TaskError, nearest
 from .frames import Native, is_zoned, to_columns, to_frame
 
-CYCLES = ("minute", "hour", "weekday", "day", "month", "dayofyear")
+CYCLES = ("minute", "hour", "weekday", "day", "month", "dayofyear", "halfyear")
 FLAGS = ("weekend",)
 
 
@@ -179,7 +179,7 @@ class Panel:
         return self.start + row - 1
 
     def with_calendar(self, *kinds: str, holidays: str | Sequence[str] = ()) -> Self:
-        """Adds channels that the clock decides: "hour", "weekday", "weekend", "day", "month", "dayofyear", and the public
+        """Adds channels that the clock decides: "hour", "weekday", "weekend", "day", "month", "dayofyear", "halfyear", and the public
         holidays of a country or region ("MA", "DE-BY")."""
         for kind in kinds:
             if kind not in CYCLES + FLAGS:

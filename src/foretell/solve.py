@@ -11,11 +11,14 @@ from torch import Tensor
 
 from .errors import TaskError
 from .nets.layers import Shape
-from .nets.ridge import Moments, Ridge, RidgeNet, Solution, again, choose, inputs_of, moments
-from .task import CELLS, Source, Span, Split, filled, usable
+from .nets.ridge import Moments, Ridge, RidgeNet, Solution, again, choose
+from .nets.seasonal_ridge import SeasonalRidge, SeasonalRidgeNet
+from .task import CELLS, Batch, Source, Span, Split, filled, usable
 
 PIECE = 4096  # windows whose inputs are in memory at once
 MEMBERS = 2**21  # numbers in the second moments of the members solved at once: 16 MB, and several times that while they are
+Closed = Ridge | SeasonalRidge
+Net = RidgeNet | SeasonalRidgeNet
 
 
 class Solved(NamedTuple):
@@ -42,11 +45,11 @@ class Piece(NamedTuple):
     weight: Float[Tensor, "member example"]
 
 
-def solve(spec: Ridge, shape: Shape, source: Source, parts: Split, levels: tuple[float, ...], *, by_series: bool = False) -> Solved:
+def solve(spec: Closed, shape: Shape, source: Source, parts: Split, levels: tuple[float, ...], *, by_series: bool = False) -> Solved:
     """Every member's λ and inputs chosen on the stop part, then solved on train and stop together; without a stop part the
     choice is made on the training part. By series, members are the source's series in their order."""
     every = torch.arange(len(source.panel))
-    size = max(1, MEMBERS // (inputs_of(shape) + 1) ** 2)
+    size = max(1, MEMBERS // (_net(spec, shape).inputs + 1) ** 2)
     groups = every.split(size) if by_series else [every]
     found = [_solve(spec, replace(shape, members=len(g) if by_series else 1), source, parts, Members(g, by_series, levels)) for g in groups]
     return Solved(
@@ -54,45 +57,47 @@ def solve(spec: Ridge, shape: Shape, source: Source, parts: Split, levels: tuple
     )
 
 
-def _solve(spec: Ridge, shape: Shape, source: Source, parts: Split, who: Members) -> Solved:
-    train, stop = (_moments(spec, shape, source, span, who) for span in (parts.train, parts.stop))
+def _net(spec: Closed, shape: Shape) -> Net:
+    return SeasonalRidgeNet(spec, shape) if isinstance(spec, SeasonalRidge) else RidgeNet(shape)
+
+
+def _solve(spec: Closed, shape: Shape, source: Source, parts: Split, who: Members) -> Solved:
+    net, dtype = _net(spec, shape), source.panel.values.dtype
+    train, stop = (_moments(spec, net, source, span, who) for span in (parts.train, parts.stop))
     if not bool((train.weight > 0).any()):
         raise TaskError("no window to learn from: too short for context + horizon, or less than half of every context is observed")
     judged = stop.weight > 0
-    chosen = choose(spec, shape, train, stop.where(judged, train))
-    offset = _offset(shape, source, parts.stop if bool(judged.any()) else parts.train, who, chosen)
-    final = again(train + stop, shape, chosen)
-    dtype = source.panel.values.dtype
-    first, last = ({"weight": s.weight.to(dtype), "bias": s.bias.to(dtype), "offset": offset} for s in (chosen, final))
-    return Solved(last, first, chosen)
+    chosen = choose(spec.penalties, net.lean, train, stop.where(judged, train))
+    first, last = ({name: w.to(dtype) for name, w in net.solved(found).items()} for found in (chosen, again(train + stop, net.lean, chosen)))
+    net.load_state_dict({**first, "offset": net.offset.to(dtype)}, assign=True)
+    offset = _offset(net, source, parts.stop if bool(judged.any()) else parts.train, who)
+    return Solved({**last, "offset": offset}, {**first, "offset": offset}, chosen)
 
 
 def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def _moments(spec: Ridge, shape: Shape, source: Source, span: Span, who: Members) -> Moments:
-    size, outputs = inputs_of(shape) + 1, shape.horizon * shape.targets
-    zeros = [torch.zeros(shape.members, *s, dtype=torch.float64) for s in ((size, size), (size, outputs), (outputs,))]
+def _moments(spec: Closed, net: Net, source: Source, span: Span, who: Members) -> Moments:
+    size, (maps, outputs) = net.inputs + 1, net.maps
+    zeros = [torch.zeros(maps, *s, dtype=torch.float64) for s in ((size, size), (size, outputs), (outputs,))]
     total = Moments(*zeros)
     for piece in _pieces(spec, source, span, who):
-        past, future, goal, weight = _read(source, piece, shape)
-        total = total + moments(shape, past, future, goal, weight)
+        batch = _read(source, piece)
+        total = total + net.moments(batch.past, batch.observed, batch.future, batch.goal, batch.seen, piece.weight)
     return total
 
 
-def _read(source: Source, piece: Piece, shape: Shape) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A goal that was not observed takes the last value before it, as a gap in the past does, and the window counts for less."""
+def _read(source: Source, piece: Piece) -> Batch:
+    """A goal that was not observed takes the last value before it, as a gap in the past does."""
     one, row = piece.series.flatten(), piece.row.flatten()
     batch, goal = source.inputs(one, row), source.goals(one, row)
-    whole = torch.cat([batch.past[:, -1:, : shape.targets], goal], 1)
-    weight = piece.weight.flatten() * goal.isfinite().to(goal.dtype).mean((1, 2))
-    size = (shape.members, piece.row.shape[1])
-    past, future, goal, weight = (x.unflatten(0, size) for x in (batch.past, batch.future, filled(whole, whole.isfinite())[:, 1:], weight))
-    return past, future, goal, weight
+    whole = torch.cat([batch.past[:, -1:, : goal.shape[2]], goal], 1)
+    batch = batch._replace(goal=filled(whole, whole.isfinite())[:, 1:], seen=goal.isfinite())
+    return Batch(*(x.unflatten(0, piece.row.shape) for x in batch))
 
 
-def _pieces(spec: Ridge, source: Source, span: Span, who: Members) -> Iterator[Piece]:
+def _pieces(spec: Closed, source: Source, span: Span, who: Members) -> Iterator[Piece]:
     width = source.panel.values.shape[1]
     thin = _thinning(spec, source, span, apart=who.apart)
     for group in [who.series] if who.apart else who.series.split(max(1, CELLS // max(1, width))):
@@ -121,7 +126,7 @@ class Thinning(NamedTuple):
     other: int
 
 
-def _thinning(spec: Ridge, source: Source, span: Span, *, apart: bool = False) -> Thinning:
+def _thinning(spec: Closed, source: Source, span: Span, *, apart: bool = False) -> Thinning:
     """So that about `most` windows are used. A stride that shares a factor with the season would see some hours only."""
     each = (span.last - span.first - source.horizon).clamp(min=0)
     # A member alone and in company must see the same windows: members of their own are thinned by the width of the data.
@@ -131,7 +136,7 @@ def _thinning(spec: Ridge, source: Source, span: Span, *, apart: bool = False) -
     return Thinning(max(1, -(-2 * count // (season * spec.most))), other)
 
 
-def _weights(spec: Ridge, source: Source, span: Span, series: Int[Tensor, " n"], thin: Thinning) -> Float[Tensor, "n row"]:
+def _weights(spec: Closed, source: Source, span: Span, series: Int[Tensor, " n"], thin: Thinning) -> Float[Tensor, "n row"]:
     """Weight of each row as an origin, 0 for those that cannot be one: windows that end where the series ends in its season
     carry `spec.phase` of it together."""
     fair: Bool[Tensor, "n row"] = usable(source, span, series)
@@ -140,25 +145,23 @@ def _weights(spec: Ridge, source: Source, span: Span, series: Int[Tensor, " n"],
     back = end - torch.arange(fair.shape[1])
     whole = back % season == 0
     kept = fair & torch.where(whole, (back // season + series[:, None]) % thin.phase == 0, (back + series[:, None]) % thin.other == 0)
+    if isinstance(spec, SeasonalRidge):
+        kept = kept & (back % spec.every == 0)
     weight = kept.to(source.panel.values.dtype)
     inside, outside = (kept & whole).sum(1, keepdim=True), (kept & ~whole).sum(1, keepdim=True)
-    ratio = spec.phase / (1 - spec.phase) * outside / inside.clamp(min=1)
-    return torch.where(kept & whole & (season > 1) & (spec.phase > 0) & (outside > 0), ratio.to(weight.dtype), weight)
+    phase = spec.phase if isinstance(spec, Ridge) else 0.0
+    ratio = phase / (1 - phase) * outside / inside.clamp(min=1)
+    return torch.where(kept & whole & (season > 1) & (phase > 0) & (outside > 0), ratio.to(weight.dtype), weight)
 
 
-def _offset(shape: Shape, source: Source, span: Span, who: Members, chosen: Solution) -> Float[Tensor, "member horizon target level"]:
+def _offset(net: Net, source: Source, span: Span, who: Members) -> Float[Tensor, "member horizon target level"]:
     """How far the levels lie from the point: quantiles of the stop part's errors before the refit."""
-    net = RidgeNet(shape)
-    dtype = source.panel.values.dtype
-    net.load_state_dict({"weight": chosen.weight.to(dtype), "bias": chosen.bias.to(dtype), "offset": net.offset}, assign=True)
+    shape, dtype = net.shape, source.panel.values.dtype
     gaps = []
     for piece in _pieces(Ridge(phase=0, most=PIECE * max(1, shape.members)), source, span, who):
-        one, row = piece.series.flatten(), piece.row.flatten()
-        batch = source.inputs(one, row)
-        past, observed, future, static = (x.unflatten(0, piece.row.shape) for x in batch[:4])
-        goal = source.goals(one, row).unflatten(0, piece.row.shape)
-        gap = goal - net(past, observed, future, static)[..., 0]
-        gaps.append(torch.where(piece.weight[..., None, None] > 0, gap, torch.nan))
+        batch = _read(source, piece)
+        gap = batch.goal - net(*batch[:4])[..., 0]
+        gaps.append(torch.where((piece.weight[..., None, None] > 0) & batch.seen, gap, torch.nan))
     if not gaps or not shape.levels:
         return net.offset
     probs = torch.tensor(who.levels, dtype=dtype)

@@ -24,7 +24,7 @@ from .forecaster import Forecaster
 from .interval import Conformal
 from .mixture import Mixture
 from .neighbours import Boosting, Statistical
-from .nets import LSTMTransformer, PeriodKernel, Response, Ridge, StackedLSTM
+from .nets import LSTMTransformer, PeriodKernel, Response, Ridge, SeasonalRidge, StackedLSTM
 from .optim import Optimizer
 from .outcome import Part
 from .panel import Names, Recipe
@@ -68,6 +68,7 @@ def _table() -> dict[str, type[Any]]:
         "Scaling": Scaling,
         "SeasonIndex": SeasonIndex,
         "SeasonalNaive": SeasonalNaive,
+        "SeasonalRidge": SeasonalRidge,
         "StackedLSTM": StackedLSTM,
         "Statistical": Statistical,
         "Task": Task,

@@ -172,8 +172,8 @@ class Ahead:
 
 
 NET = (
-    "one or several of ridge seasonal-naive drift moving-average lstm lstm-transformer period-kernel lightgbm xgboost autoets autoarima theta notebook "
-    "main main2 main3 plain advice; with options: "
+    "one or several of ridge seasonal-ridge seasonal-naive drift moving-average lstm lstm-transformer period-kernel lightgbm xgboost autoets autoarima theta "
+    "notebook main main2 main3 plain advice; with options: "
     "lstm:hidden=128/64,rate=0.002; with a name for its row: big=lstm:hidden=128/64"
 )
 

@@ -10,7 +10,7 @@ from ..baseline import Drift, MovingAverage, SeasonalNaive
 from ..errors import TaskError, nearest
 from ..forecaster import Net
 from ..neighbours import Boosting, Statistical
-from ..nets import ON_RIDGE, LSTMTransformer, PeriodKernel, Ridge, StackedLSTM
+from ..nets import ON_RIDGE, LSTMTransformer, PeriodKernel, Ridge, SeasonalRidge, StackedLSTM
 from ..nets.period_kernel import presets as of_periods
 from ..nets.stacked_lstm import presets
 from ..optim import Optimizer
@@ -45,6 +45,7 @@ class Contender(NamedTuple):
 def kinds() -> dict[str, Kind]:
     """Every net by its word."""
     simple: dict[str, Net] = {"ridge": Ridge(), "seasonal_naive": SeasonalNaive(), "drift": Drift(), "moving_average": MovingAverage(), "lstm": StackedLSTM()}
+    simple |= {"seasonal_ridge": SeasonalRidge()}
     simple |= {"lightgbm": Boosting(), "xgboost": Boosting(kind="xgboost"), "period_kernel": PeriodKernel(), "lstm_transformer": LSTMTransformer()}
     simple |= {"autoets": Statistical(), "autoarima": Statistical(kind="AutoARIMA"), "theta": Statistical(kind="Theta")}
     found = {word: Kind(net, {}) for word, net in simple.items()} | {word: Kind(one.net, one.training) for word, one in presets().items()}

@@ -13,7 +13,7 @@ from ..backtesting import Fit, backtest, cuts_of
 from ..baseline import SeasonalNaive
 from ..errors import TaskError
 from ..forecaster import Forecaster
-from ..nets import Ridge
+from ..nets import Ridge, SeasonalRidge
 from ..outcome import band_probs
 from ..panel import Panel
 from ..scoreboard import Backtest
@@ -40,7 +40,7 @@ class Race:
 
     def fitted(self, row: Contender, task: Task, watch: Callable[[Progress], None] | None) -> Fit:
         """The function that fits a row on a panel; members and nets a series only where there is something to learn."""
-        learns = row.trained or isinstance(row.net, Ridge)
+        learns = row.trained or isinstance(row.net, Ridge | SeasonalRidge)
         return partial(
             forecast.fit, task=task, net=row.net, training=row.training, per_series=self.per_series and learns,
             members=self.members if row.trained else 1, watch=watch,

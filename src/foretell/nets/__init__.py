@@ -6,7 +6,8 @@ from .period_kernel import PeriodKernel
 from .residual import ON_RIDGE, OnRidge, Residual, assembled
 from .response import Response
 from .ridge import Ridge
+from .seasonal_ridge import SeasonalRidge
 from .stacked_lstm import StackedLSTM
 from .tadgan import TadGAN
 
-__all__ = ["LSTMTransformer", "ON_RIDGE", "OnRidge", "PeriodKernel", "Residual", "Response", "Ridge", "Shape", "StackedLSTM", "TadGAN", "assembled"]
+__all__ = ["LSTMTransformer", "ON_RIDGE", "OnRidge", "PeriodKernel", "Residual", "Response", "Ridge", "SeasonalRidge", "Shape", "StackedLSTM", "TadGAN", "assembled"]

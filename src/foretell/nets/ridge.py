@@ -69,6 +69,37 @@ class RidgeNet(nn.Module):
         """Nothing to add to a loss: the penalty is in the solution."""
         return self.bias.new_zeros(self.shape.members)
 
+    @property
+    def inputs(self) -> int:
+        """How many inputs the map has."""
+        return inputs_of(self.shape)
+
+    @property
+    def lean(self) -> Bool[Tensor, " input"]:
+        """Which inputs stay when past-only channels are left out."""
+        return without_past(self.shape)
+
+    @property
+    def maps(self) -> tuple[int, int]:
+        """How many maps are solved for, and the outputs of each."""
+        return self.shape.members, self.shape.horizon * self.shape.targets
+
+    def moments(
+        self,
+        past: Float[Tensor, "member example context feature"],
+        observed: Bool[Tensor, "member example context feature"],
+        future: Float[Tensor, "member example horizon known"],
+        goal: Float[Tensor, "member example horizon target"],
+        seen: Bool[Tensor, "member example horizon target"],
+        weight: Float[Tensor, "member example"],
+    ) -> "Moments":
+        """Of one piece of windows; one whose goals were seen in part counts for less."""
+        return moments(self.shape, past, future, goal, weight * seen.to(goal.dtype).mean((2, 3)))
+
+    def solved(self, found: "Solution") -> dict[str, Tensor]:
+        """A solution as this net's weights."""
+        return {"weight": found.weight, "bias": found.bias}
+
 
 def level_of(shape: Shape, past: Float[Tensor, "member example context feature"]) -> Float[Tensor, "member example 1 target"]:
     """What the window is centred on: its last value."""
@@ -160,13 +191,12 @@ class Solution(NamedTuple):
     past_used: Bool[Tensor, " member"]
 
 
-def choose(spec: Ridge, shape: Shape, train: Moments, stop: Moments) -> Solution:
+def choose(penalties: Sequence[float], lean: Bool[Tensor, " input"], train: Moments, stop: Moments) -> Solution:
     """The best of every λ with and without past-only channels, each solved on train and judged on stop."""
-    every = torch.ones(inputs_of(shape), dtype=torch.bool)
-    lean = without_past(shape)
+    every = torch.ones_like(lean)
     best: Solution | None = None
     for keep in [lean] if bool(lean.all()) else [lean, every]:
-        for found in solutions(train, keep, spec.penalties):
+        for found in solutions(train, keep, penalties):
             error = stop.error(found.weight, found.bias)
             new = Solution(found.weight, found.bias, torch.full_like(error, found.penalty), error, torch.full_like(error, bool(keep.all()), dtype=torch.bool))
             best = new if best is None else _better(best, new)
@@ -174,10 +204,10 @@ def choose(spec: Ridge, shape: Shape, train: Moments, stop: Moments) -> Solution
     return best
 
 
-def again(train: Moments, shape: Shape, chosen: Solution) -> Solution:
+def again(train: Moments, lean: Bool[Tensor, " input"], chosen: Solution) -> Solution:
     """Solved once more on these moments, with the λ and the channels each member chose."""
     result = chosen
-    for keep, mine in ((without_past(shape), ~chosen.past_used), (torch.ones(inputs_of(shape), dtype=torch.bool), chosen.past_used)):
+    for keep, mine in ((lean, ~chosen.past_used), (torch.ones_like(lean), chosen.past_used)):
         for penalty in chosen.penalty[mine].unique():
             at = mine & (chosen.penalty == penalty)
             part = Moments(train.xx[at], train.xy[at], train.yy[at])
