@@ -10,4 +10,17 @@ from .seasonal_ridge import SeasonalRidge
 from .stacked_lstm import StackedLSTM
 from .tadgan import TadGAN
 
-__all__ = ["LSTMTransformer", "ON_RIDGE", "OnRidge", "PeriodKernel", "Residual", "Response", "Ridge", "SeasonalRidge", "Shape", "StackedLSTM", "TadGAN", "assembled"]
+__all__ = [
+    "LSTMTransformer",
+    "ON_RIDGE",
+    "OnRidge",
+    "PeriodKernel",
+    "Residual",
+    "Response",
+    "Ridge",
+    "SeasonalRidge",
+    "Shape",
+    "StackedLSTM",
+    "TadGAN",
+    "assembled",
+]
