@@ -26,9 +26,7 @@ from .panel import Panel, Recipe, as_times
 from .task import Batch, Label, Roles, ScaleKind, Scaling, Source, Task, fit_scaling
 from .train import Curves, Training
 
-Net = (
-    Ridge | SeasonalRidge | StackedLSTM | LSTMTransformer | PeriodKernel | Response | SeasonalNaive | Drift | MovingAverage | Boosting | Statistical | Mixture
-)
+Net = Ridge | SeasonalRidge | StackedLSTM | LSTMTransformer | PeriodKernel | Response | SeasonalNaive | Drift | MovingAverage | Boosting | Statistical | Mixture
 When = str | int | datetime | np.datetime64
 PIECE = 8192  # windows forecast at once: bounds the memory of a backtest over many series
 
