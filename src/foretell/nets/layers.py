@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
+from torch.overrides import handle_torch_function, has_torch_function
 
 Sequences = Float[Tensor, "member example time feature"]
 
@@ -243,6 +244,9 @@ def lstm_steps(
     keep: Float[Tensor, "member example hidden"] | None = None,
 ) -> Float[Tensor, "member example time hidden"]:
     """The same LSTM for any number of members: step by step, one batched product a step. First derivatives only."""
+    if has_torch_function((x, weight)):  # who traces the arithmetic cannot see into a function with a backward of its own
+        traced: Tensor = handle_torch_function(lstm_steps, (x, weight), x, weight, recurrent, bias, keep)
+        return traced
     out: Tensor = _Steps.apply(x, torch.cat([weight, recurrent], 2), bias, keep)  # type: ignore[no-untyped-call]  # torch leaves apply untyped
     return out
 

@@ -1,0 +1,1 @@
+"""Explanation methods for any f(blocks) -> [row, horizon, ...]: tensors in, attributions out; no panel, no forecaster."""
