@@ -30,8 +30,7 @@ def forward(w: Arrays, sales: Tensor, others: Tensor, zero: Tensor | None = None
         return (torch.stack(each, -1) * share).sum(-1)
 
     own = features(sales)
-    away = others if zero is None else others - zero
-    ratio = (away.abs() > 1e-6 * (1 + (0 if zero is None else zero.abs()))).to(sales).mean(1)
+    ratio = (others != (0 if zero is None else zero)).to(sales).mean(1)
     weights = (w["w_aux"] * ratio).softmax(-1)
     stacked = torch.stack([features(channel) for channel in others.unbind(-1)], -1)
     aux = (stacked * weights[:, None, None]).sum(-1)

@@ -92,25 +92,26 @@ class _Project(torch.autograd.Function):
         torch.mul(steps, inside[:, None, :, None], out=matrix[:, :context])
         torch.mul(bias[:, None], inside[..., None], out=matrix[:, context])
         flat = matrix.flatten(2)
-        ctx.save_for_backward(flat, inside, *weights)
-        return tuple(_turned(flat @ weight) for weight in weights)
+        every = torch.cat(weights, 2)
+        ctx.save_for_backward(flat, inside, every)
+        ctx.widths = [weight.shape[2] for weight in weights]  # type: ignore[attr-defined]  # torch's way to remember what is no tensor
+        return torch.split(_turned(flat @ every), ctx.widths, 2)  # type: ignore[attr-defined]
 
     @staticmethod
     def backward(ctx: FunctionCtx, *above: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # create_graph: what is below is written in place and would be left out of it silently
             raise RuntimeError("a kernel bank has first derivatives only")
-        flat, inside, *weights = ctx.saved_tensors  # type: ignore[attr-defined]  # torch adds it to the context
+        flat, inside, every = ctx.saved_tensors  # type: ignore[attr-defined]  # torch adds it to the context
         members, context = inside.shape
         filters = flat.shape[2] // context
-        above = tuple(_turned(a) for a in above)
-        of_flat = torch.cat(above, 2) @ torch.cat(weights, 2).mT
-        of_matrix = of_flat.view(members, context + 1, context, filters).mul_(inside[:, None, :, None])
+        joint = _turned(torch.cat(above, 2))
+        of_matrix = (joint @ every.mT).view(members, context + 1, context, filters).mul_(inside[:, None, :, None])
         wide = flat.new_zeros(members, context, 2 * context, filters)
         wide[:, :, :context] = of_matrix[:, :context]
         # Row i moved right by i: what stood on one diagonal now stands in one column.
         size, stride = (members, context, 2 * context - 1, filters), (wide.stride(0), (2 * context - 1) * filters, filters, 1)
         run, off = wide.as_strided(size, stride).sum(1), (context - 1) // 2
-        return run[:, off : off + context].flip(1), of_matrix[:, context].sum(1), None, *(flat.mT @ a for a in above)
+        return run[:, off : off + context].flip(1), of_matrix[:, context].sum(1), None, *torch.split(flat.mT @ joint, ctx.widths, 2)  # type: ignore[attr-defined]
 
 
 def _turned(rows: Tensor) -> Tensor:

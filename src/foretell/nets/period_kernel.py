@@ -107,8 +107,11 @@ class PeriodKernelNet(nn.Module):
         dense = self.dense(state).relu()
         out: Tensor = self.head(dense).unflatten(-1, (self.shape.horizon, self.shape.slots))
         if self.reader is not None and self.told is not None:
-            seen = torch.cat([dense[:, :, None].expand(-1, -1, future.shape[2], -1), future], -1)
-            out = out + self.told(self.reader(seen).relu())
+            # The reader on (state, known ahead), the state's part once for all steps.
+            of_state, of_known = self.reader.weight.split([self.spec.dense, self.shape.known], 2)
+            state = torch.baddbmm(self.reader.bias[:, None], dense, of_state.mT)
+            known = (future.flatten(1, 2) @ of_known.mT).unflatten(1, future.shape[1:3])
+            out = out + self.told((known + state[:, :, None]).relu())
         return (out.relu() if self.spec.rectify else out)[:, :, :, None]
 
     def state(self, past: Float[Tensor, "member example context feature"], noise: Noise | None) -> Float[Tensor, "member example filter"]:
@@ -162,8 +165,8 @@ class PeriodKernelNet(nn.Module):
 
     def ratio(self, past: Float[Tensor, "member example context feature"], inside: Float[Tensor, "member context"]) -> Tensor:
         """[member, example, channel]: the share of steps at which a channel is not zero, in the user's units."""
-        lit = (past[..., 1:] - self.zero[:, None, None]).abs() > 1e-6 * (1 + self.zero[:, None, None].abs())
-        return (lit * inside[:, None, :, None]).sum(2) / self.span[:, None, None]
+        lit = (past[..., 1:] != self.zero[:, None, None]).to(past)
+        return (inside[:, None, None] @ lit)[:, :, 0] / self.span[:, None, None]
 
     def weighted(self, past: Float[Tensor, "member example context feature"], inside: Float[Tensor, "member context"]) -> Tensor:
         """[member, example, context]: one channel for all others. A convolution is linear and the weights sum to 1, so that
