@@ -165,16 +165,17 @@ class PeriodKernelNet(nn.Module):
 
     def ratio(self, past: Float[Tensor, "member example context feature"], inside: Float[Tensor, "member context"]) -> Tensor:
         """[member, example, channel]: the share of steps at which a channel is not zero, in the user's units."""
-        lit = (past[..., 1:] != self.zero[:, None, None]).to(past)
-        return (inside[:, None, None] @ lit)[:, :, 0] / self.span[:, None, None]
+        zero = F.pad(self.zero, (1, 0))[:, None, None]  # the target stands first, and is left out at the end: no copy of the rest
+        lit = torch.ne(past.detach(), zero, out=torch.empty_like(past))
+        return ((inside / self.span[:, None])[:, None, None] @ lit)[:, :, 0, 1:]
 
     def weighted(self, past: Float[Tensor, "member example context feature"], inside: Float[Tensor, "member context"]) -> Tensor:
         """[member, example, context]: one channel for all others. A convolution is linear and the weights sum to 1, so that
         weighing before it is weighing after it, bias and all."""
         if past.shape[3] == 1:
             return torch.zeros_like(past[..., 0])
-        weights = (self.auxiliary[:, None] * self.ratio(past, inside)).softmax(-1)
-        return (past[..., 1:] @ weights[..., None])[..., 0] * inside[:, None]
+        weights = F.pad((self.auxiliary[:, None] * self.ratio(past, inside)).softmax(-1), (1, 0))
+        return (past @ weights[..., None])[..., 0] * inside[:, None]
 
     def penalty(self) -> Float[Tensor, " member"]:
         """Nothing is added to the loss."""
