@@ -30,7 +30,7 @@ ROWS = (
     ("backtesting", "explanation"),
     ("tuning", "plan"),
     ("reading", "storage", "plotting", "page", "diagnosis"),
-    ("reporting",),
+    ("reporting", "packs"),
     ("cli", "studio"),
     ("__init__", "__main__"),
 )

@@ -22,7 +22,7 @@ from .mixture import Mixture, blended
 from .neighbours import Boosting, Statistical
 from .nets import ON_RIDGE, LSTMTransformer, PeriodKernel, Response, Ridge, SeasonalRidge, Shape, StackedLSTM, assembled
 from .outcome import Forecast, Part, probs_of
-from .panel import Panel, Recipe, as_times
+from .panel import Panel, Recipe, as_times, positions
 from .task import Batch, Label, Roles, ScaleKind, Scaling, Source, Task, fit_scaling
 from .train import Curves, Training
 
@@ -189,6 +189,17 @@ class Forecaster:
             return self.scaling.rows(known)
         past = panel if origin is None else panel.until(origin)
         return self.scaling.rows_or(known, fit_scaling(past, self.roles.target, scale_of(self.net, self.training)), pooled=self.training.pooled)
+
+    def pick(self, *series: str) -> Self:
+        """The model of only these series: it forecasts, saves and loads by itself."""
+        at = torch.tensor(positions(series, self.series, "series"), dtype=torch.long)
+        rows = at.tolist()
+        weights = {name: w[at.to(w.device)] for name, w in self.weights.items()} if self.per_series else self.weights
+        curves = self.curves and Curves(self.curves.train[at], self.curves.stop[at], self.curves.seconds) if self.per_series else self.curves
+        return replace(
+            self, series=tuple(series), members=tuple(series) if self.per_series else self.members, scaling=self.scaling.rows(rows), weights=weights,
+            bands=replace(self.bands, spread=self.bands.spread[at]), anchor=None if self.anchor is None else self.anchor[at], curves=curves,
+        )  # fmt: skip
 
     def to(self, device: str | torch.device) -> Self:
         """The same model with its weights on another device; data come and go from the CPU."""

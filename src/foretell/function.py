@@ -106,11 +106,10 @@ class Function:
         back = torch.tensor(place.order).argsort().tolist()
         sizes = [len(place.target), len(place.own), len(place.common), len(place.clocked) + len(place.fitted)]
         target, own, common, rest = x[..., back].split(sizes, -1)
-        zero = torch.zeros_like(series)
         parts = [
             _applied(scaling.target.pick(place.target), target, series) if place.target else target,
             _applied(scaling.own.pick(place.own), own, series) if place.own else own,
-            _applied(scaling.common.pick(place.common), common, zero) if place.common else common,
+            _applied(scaling.common.pick(place.common), common, series) if place.common else common,
             rest,
         ]
         return torch.cat(parts, -1)[..., place.order]

@@ -27,7 +27,7 @@ from .neighbours import Boosting, Statistical
 from .nets import LSTMTransformer, PeriodKernel, Response, Ridge, SeasonalRidge, StackedLSTM
 from .optim import Optimizer
 from .outcome import Part
-from .panel import Names, Recipe
+from .panel import Names, Panel, Recipe
 from .task import Label, Roles, Scaling, Task
 from .train import Curves, Training
 from .transform.scale import Affine, Asinh, Quantile
@@ -58,6 +58,7 @@ def _table() -> dict[str, type[Any]]:
         "MovingAverage": MovingAverage,
         "Names": Names,
         "Optimizer": Optimizer,
+        "Panel": Panel,
         "Part": Part,
         "PeriodKernel": PeriodKernel,
         "Quantile": Quantile,

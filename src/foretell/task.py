@@ -119,7 +119,7 @@ class Scaling:
     def rows(self, series: list[int]) -> "Scaling":
         """Of these series only."""
         at = torch.tensor(series, dtype=torch.long)
-        return Scaling(self.target.rows(at), self.own.rows(at), self.common, tuple(i.rows(at) for i in self.indices))
+        return Scaling(self.target.rows(at), self.own.rows(at), self.common.rows(at), tuple(i.rows(at) for i in self.indices))
 
     def rows_or(self, series: list[int], other: "Scaling", *, pooled: bool) -> "Scaling":
         """Of these series, and where one is −1, the other's row at that place; pooled scales already serve every series."""
@@ -180,10 +180,10 @@ def rows_or(mine: Scale, at: Int[Tensor, " series"], new: Bool[Tensor, " series"
     """One scale whose rows are mine where known and theirs where new."""
     facts = vars(mine)
     pick = torch.where(new, torch.arange(len(at)) + len(next(iter(facts.values()))), at)
-    return type(mine)(**{name: torch.cat(_same_width(fact, vars(theirs)[name]))[pick] for name, fact in facts.items()})
+    return type(mine)(**{name: torch.cat(same_width(fact, vars(theirs)[name]))[pick] for name, fact in facts.items()})
 
 
-def _same_width(*facts: Tensor) -> list[Tensor]:
+def same_width(*facts: Tensor) -> list[Tensor]:
     """A scale fitted on a short series has fewer knots; repeating the last one changes nothing."""
     width = max(f.shape[-1] for f in facts)
     return [torch.cat([f, f[..., -1:].expand(*f.shape[:-1], width - f.shape[-1])], -1) for f in facts]
@@ -300,7 +300,7 @@ class Source:
             row = step - self.panel.shared_start
             known = (row >= 0) & (row < len(self.panel.shared))
             raw = self.panel.shared[row.clamp(0, len(self.panel.shared) - 1)][..., place.common]
-            parts.append(self.scaling.common.pick(place.common).apply(raw.masked_fill(~known[..., None], torch.nan), torch.zeros_like(series)))
+            parts.append(self.scaling.common.pick(place.common).apply(raw.masked_fill(~known[..., None], torch.nan), series))
         if place.clocked:
             first, table = self.clocked
             parts.append(table[step - first][..., place.clocked])
