@@ -95,7 +95,7 @@ class _Project(torch.autograd.Function):
         every = torch.cat(weights, 2)
         ctx.save_for_backward(flat, inside, every)
         ctx.widths = [weight.shape[2] for weight in weights]  # type: ignore[attr-defined]  # torch's way to remember what is no tensor
-        return torch.split(_turned(flat @ every), ctx.widths, 2)  # type: ignore[attr-defined]
+        return torch.split(_turned(flat @ every), ctx.widths, 2)  # type: ignore[attr-defined]  # as above
 
     @staticmethod
     def backward(ctx: FunctionCtx, *above: Tensor) -> tuple[Tensor | None, ...]:
@@ -111,7 +111,7 @@ class _Project(torch.autograd.Function):
         # Row i moved right by i: what stood on one diagonal now stands in one column.
         size, stride = (members, context, 2 * context - 1, filters), (wide.stride(0), (2 * context - 1) * filters, filters, 1)
         run, off = wide.as_strided(size, stride).sum(1), (context - 1) // 2
-        return run[:, off : off + context].flip(1), of_matrix[:, context].sum(1), None, *torch.split(flat.mT @ joint, ctx.widths, 2)  # type: ignore[attr-defined]
+        return run[:, off : off + context].flip(1), of_matrix[:, context].sum(1), None, *torch.split(flat.mT @ joint, ctx.widths, 2)  # type: ignore[attr-defined]  # as above
 
 
 def _turned(rows: Tensor) -> Tensor:
