@@ -163,7 +163,9 @@ def draw_curves(curves: Mapping[str, Curves], say: Words) -> Figure:
             best = int(np.nanargmin(stop))
             figure.add_scatter(x=epochs[[best]], y=stop[[best]], mode="markers", marker={"size": 10, "color": colour}, showlegend=False, hoverinfo="skip")
     dressed(figure, say, legend=True)
-    return figure.update_xaxes(title_text=say["epoch_axis"]).update_yaxes(title_text=say["loss_axis"], rangemode="tozero")
+    most = max((one.stop.shape[1] for one in curves.values()), default=1)
+    figure.update_xaxes(title_text=say["epoch_axis"], tick0=1, dtick=max(1, -(-most // 10)))  # there is no epoch 1.5
+    return figure.update_yaxes(title_text=say["loss_axis"], rangemode="tozero")
 
 
 def grid(series: Sequence[str], targets: Sequence[str], shown: Sequence[int]) -> tuple[Figure, list[Plot]]:

@@ -188,7 +188,7 @@ def _hint(table: Table, suggestion: Sequence[str], times: Sequence[str], code: n
     order = np.lexsort((time.astype(np.int64), code))
     grid = find_grid(code[order], time[order])
     step = grid.step if grid else "D"
-    return f'take one out, or say resample="{step}", which takes their mean; Reading(resample="{step}", how="sum") adds them'
+    return f'take one out, or say resample="{step}", which takes their mean; with how="sum" beside it they are added'
 
 
 def _time_of_day(column: Series) -> bool:
@@ -212,18 +212,20 @@ def _columns(table: Table, names: Sequence[str], code: np.ndarray, count: int, r
     facts = [n for n, (_, bad) in parsed.items() if bad.any() and n not in (wanted or ()) and _constant(table.frame[n], code)]
     labels = {n: _label(table.frame[n], code, count) for n in names if n in facts or n in reading.labels}
     channels: dict[str, Series] = {}
-    texts = []
+    texts, broken = [], set[str]()
     for name, (values, bad) in parsed.items():
         if name in labels or (wanted is not None and name not in wanted):
             continue
         if bad.any():
             texts.append(_text_problem(table.frame[name], values, bad))
+            broken.add(name)
         if not _mostly_text(values, bad):
             channels[name] = _finite(name, values, log)
     if texts:
-        keep = ", ".join(f'"{n}"' for n in list(channels)[:SHOWN]) + (", …" if len(channels) > SHOWN else "," * (len(channels) == 1))
+        whole = [n for n in channels if n not in broken]
+        keep = ", ".join(f'"{n}"' for n in whole[:SHOWN]) + (", …" if len(whole) > SHOWN else "," * (len(whole) == 1))
         for text in texts:
-            log.wrong(f"{text}; or read without it, naming the columns to keep: channels=({keep})")
+            log.wrong(f"{text}; or read without it, naming the columns to keep: channels=({keep})" if whole else text)
     return labels, channels
 
 
