@@ -505,7 +505,10 @@ BAD = {
     "missing time": ("ds,y\n2024-01-01,1\n", {"time": "Date"}, r'time= names a column "Date" that is not there; There are: ds, y'),
     "missing id": ("ds,item,y\n2024-01-01,a,1\n", {"id": "items"}, 'id= names a column "items" that is not there; did you mean "item"'),
     "no times": ("a,b\n1,2\n3,4\n", {}, 'no column that reads as times among a, b: name it with time=, or, if rows are equal steps, say time=None, step="h"'),
-    "text in numbers": ("ds,y\n2024-01-01,1\n2024-01-02,2\n2024-01-03,closed\n", {}, r'text in a number column: "closed" in column "y", row 3 \(1 such rows\)(?!.*channels=)'),
+    "text in numbers": (
+        "ds,y\n2024-01-01,1\n2024-01-02,2\n2024-01-03,closed\n",
+        {}, r'text in a number column: "closed" in column "y", row 3 \(1 such rows\)(?!.*channels=)',
+    ),
     "changing text": ("ds,y,event\n2024-01-01,1,x\n2024-01-02,2,z\n", {}, r'"x" in column "event", row 1; or read without it, .*channels=\("y",\)'),
     "duplicates": ("ds,unique_id,y\n2024-01-01,a,1\n2024-01-02,a,1\n2024-01-02,a,3\n", {}, r'two rows of series "a" at 2024-01-02 00:00:00 \(rows 2 and 3'),
     "identical rows": (
