@@ -1,6 +1,6 @@
 """foretell: operational time series into decisions one can trust. Four verbs: forecast, detect, explain, plan."""
 
-from . import forecast, neighbours, nets, plan, worlds
+from . import detect, forecast, neighbours, nets, plan, worlds
 from .backtesting import backtest
 from .baseline import Drift, MovingAverage, SeasonalNaive
 from .clock import Clock
@@ -42,6 +42,7 @@ __all__ = [
     "backtest",
     "calendar_of",
     "check",
+    "detect",
     "diagnose",
     "example",
     "forecast",

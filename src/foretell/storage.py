@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .baseline import Drift, MovingAverage, SeasonalNaive
 from .clock import Clock
+from .detect.saved import classes as of_detection
 from .errors import FileError, ForetellError, TaskError
 from .files import CODES, JSON, read, write
 from .forecaster import Forecaster
@@ -74,6 +75,7 @@ def _table() -> dict[str, type[Any]]:
         "Statistical": Statistical,
         "Task": Task,
         "Training": Training,
+        **of_detection(),
     }
 
 

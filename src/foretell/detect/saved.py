@@ -1,0 +1,38 @@
+"""Saved: the classes a saved detector is made of, by their names in the file; storage.py joins them to its table."""
+
+from typing import Any
+
+from .detector import Detector, State
+from .events import Alarms
+from .fitting import Blend
+from .method import PCA, Linear, LinearFit, PCAFit, Random, RandomFit, Spread, SpreadFit
+from .preparation import Group, Preparation, Prepared
+from .scoring import Part, Scoring
+from .trees import EllipticEnvelope, EnvelopeFit, ForestFit, IsolationForest
+
+
+def classes() -> dict[str, type[Any]]:
+    """Name in the file → class."""
+    return {
+        "Alarms": Alarms,
+        "Blend": Blend,
+        "Detector": Detector,
+        "DetectorPart": Part,
+        "DetectorState": State,
+        "EllipticEnvelope": EllipticEnvelope,
+        "EnvelopeFit": EnvelopeFit,
+        "ForestFit": ForestFit,
+        "Group": Group,
+        "IsolationForest": IsolationForest,
+        "Linear": Linear,
+        "LinearFit": LinearFit,
+        "PCA": PCA,
+        "PCAFit": PCAFit,
+        "Preparation": Preparation,
+        "Prepared": Prepared,
+        "Random": Random,
+        "RandomFit": RandomFit,
+        "Scoring": Scoring,
+        "Spread": Spread,
+        "SpreadFit": SpreadFit,
+    }
