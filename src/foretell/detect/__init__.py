@@ -9,7 +9,6 @@ from .scoring import Scoring
 from .trees import EllipticEnvelope, IsolationForest
 
 __all__ = [
-    "PCA",
     "Alarms",
     "Blend",
     "Detector",
@@ -19,6 +18,7 @@ __all__ = [
     "Fresh",
     "IsolationForest",
     "Linear",
+    "PCA",
     "Preparation",
     "Random",
     "Scores",
