@@ -30,7 +30,7 @@ def difference(x: Rows, order: int = 0, lag: int = 0) -> Rows:
     return x
 
 
-def undifference(d: Rows, head: Rows, order: int = 0, lag: int = 0) -> Rows:
+def undifference(d: Rows, head: Float[Tensor, "first channel"], order: int = 0, lag: int = 0) -> Rows:
     """The rows whose difference is d, given the first order + lag of them in `head`; exact to rounding."""
     if order:
         inner = difference(head, order - 1, lag)
