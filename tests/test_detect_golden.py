@@ -49,7 +49,7 @@ def test_thresholds(golden: Path, number: int) -> None:
     best = threshold.dynamic(errors)
     theirs = naive_detect.cost(float(said["find_threshold"]), said["errors"])
     assert naive_detect.cost(best, said["errors"]) <= theirs + 1e-12
-    assert best == naive_detect.dynamic(said["errors"], 0, 10)
+    assert best == naive_detect.dynamic(said["errors"], 0.0, 10.0)
 
 
 @pytest.mark.parametrize("number", range(6))

@@ -168,7 +168,7 @@ def find_dynamic(score: Line, how: Alarms) -> Found:
     return Found(ends, at, known[at])
 
 
-def joined(ends: Ends, gap: int) -> Ends:
+def joined(ends: Ends, gap: int) -> Int[Tensor, "joined 2"]:
     """Events with at most `gap` rows between them are one."""
     if len(ends) < 2 or not gap:
         return ends
