@@ -1,6 +1,6 @@
 """Detect: from normal runs to a detector, from a detector to scores, from scores to alarms that name the sensors."""
 
-from .detector import Detector, Fresh, Scores, State
+from .detector import Detector, DetectorState, Fresh, Scores
 from .events import Alarms, Event, Events
 from .fitting import Blend, fit
 from .method import PCA, Linear, Random, Spread
@@ -12,6 +12,7 @@ __all__ = [
     "Alarms",
     "Blend",
     "Detector",
+    "DetectorState",
     "EllipticEnvelope",
     "Event",
     "Events",
@@ -24,6 +25,5 @@ __all__ = [
     "Scores",
     "Scoring",
     "Spread",
-    "State",
     "fit",
 ]

@@ -20,7 +20,7 @@ from . import threshold
 from .events import Alarms, Culprit, Event, Events, Found, find, find_dynamic, per_day, severity
 from .preparation import Prepared
 from .runs import Rows, Run, as_rows, check_step, rows_of
-from .scoring import Judged, Line, Part, Scoring, judge, measure, together
+from .scoring import DetectorPart, Judged, Line, Scoring, judge, measure, together
 from .threshold import Limit
 
 
@@ -33,7 +33,7 @@ class Judgement(NamedTuple):
     expected: Rows | None
 
 
-class State(NamedTuple):
+class DetectorState(NamedTuple):
     """What a detector must remember between rows: the last ones, the (aggregated) row the first of them belongs to, and the next row to score."""
 
     rows: Rows
@@ -93,7 +93,7 @@ class Detector:
     training: Training
     prepared: Prepared
     scoring: Scoring
-    parts: tuple[Part, ...]
+    parts: tuple[DetectorPart, ...]
     alarms: Alarms
     inputs: tuple[str, ...]
     normal: tuple[Float[Tensor, " _"], ...]
@@ -138,20 +138,20 @@ class Detector:
             notes += [f"{run.name}: {said}" if len(found) > 1 else said for said in self._doubts(self.kept(run.rows))]
         return _scores(judged, found, self, panel.names, tuple(notes))
 
-    def start(self) -> State:
+    def start(self) -> DetectorState:
         """Before the first row."""
-        return State(torch.empty(0, len(self.inputs), dtype=torch.float64))
+        return DetectorState(torch.empty(0, len(self.inputs), dtype=torch.float64))
 
-    def step(self, state: State, rows: object) -> tuple[State, Fresh]:
+    def step(self, state: DetectorState, rows: object) -> tuple[DetectorState, Fresh]:
         """Rows [time, channel] that have arrived, in the order of `inputs`; the scores that are known now: those of `score`."""
         raw, every = torch.cat([state.rows, as_rows(rows, len(self.inputs))]), self.prepared.spec.aggregate
         whole = len(raw) // every
         upto = max(state.given, state.first + whole - self.delay)
         fresh = self._fresh(raw[: whole * every], state, upto)
         first = max(state.first, upto - self.memory)
-        return State(raw[(first - state.first) * every :], first, upto), fresh
+        return DetectorState(raw[(first - state.first) * every :], first, upto), fresh
 
-    def finish(self, state: State) -> Fresh:
+    def finish(self, state: DetectorState) -> Fresh:
         """The scores still owed when the run has ended."""
         return self._fresh(state.rows, state, state.first + -(-len(state.rows) // self.prepared.spec.aggregate))
 
@@ -217,7 +217,7 @@ class Detector:
         said += [f"{holes:,} of {len(rows):,} rows have missing values"] if holes and not blank else []
         return said + self.prepared.strange_units(rows)
 
-    def _fresh(self, raw: Float[Tensor, "time input"], state: State, upto: int) -> Fresh:
+    def _fresh(self, raw: Float[Tensor, "time input"], state: DetectorState, upto: int) -> Fresh:
         if upto <= state.given:
             return Fresh(state.given, torch.empty(0, dtype=torch.float64), torch.empty(0, len(self.channels), dtype=torch.float64))
         found = self.judge(self.kept(raw))
@@ -244,7 +244,7 @@ def blamed(channel: Rows) -> Float[Tensor, " channel"]:
     return mean / mean.sum().clamp(min=1e-12)
 
 
-def judge_run(prepared: Prepared, parts: Sequence[Part], scoring: Scoring, rows: Rows) -> Judgement:
+def judge_run(prepared: Prepared, parts: Sequence[DetectorPart], scoring: Scoring, rows: Rows) -> Judgement:
     """The whole way from rows to scores."""
     with torch.no_grad(), flushed():
         ready = prepared.apply(rows)

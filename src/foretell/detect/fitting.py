@@ -16,7 +16,7 @@ from .events import Alarms
 from .method import PCA, Linear, Method, Random, Spread, SpreadFit, fit_linear, fit_pca, fit_random
 from .preparation import Preparation, Prepared, fit_preparation
 from .runs import Piece, Rows, runs_of
-from .scoring import Judged, Part, Scoring, judge, levelled, measure, together, widths
+from .scoring import DetectorPart, Judged, Scoring, judge, levelled, measure, together, widths
 from .trees import EllipticEnvelope, IsolationForest, fit_envelope, fit_forest
 
 FOLDS = 4  # parts of every run, each judged by methods fitted on the others
@@ -41,7 +41,7 @@ class Fold(NamedTuple):
 class Tried(NamedTuple):
     """A method with its constants, the same fitted for each fold, and its judgement of the held-out rows [fold][piece]."""
 
-    part: Part
+    part: DetectorPart
     methods: tuple[Method, ...]
     judged: tuple[tuple[Judged, ...], ...]
 
@@ -119,7 +119,7 @@ def attempt(net: Net, parted: Sequence[Fold], runs: Sequence[Piece], prepared: P
     methods = tuple(learned(net, fold.learn, prepared, training) for fold in parted)
     ready = [[prepared.apply(rows) for rows in fold.held] for fold in parted]
     found = [[measure(method, prepared, one, how) for one in held] for method, held in zip(methods, ready, strict=True)]
-    part = Part(learned(net, runs, prepared, training), *widths([m for held in found for m in held], prepared))
+    part = DetectorPart(learned(net, runs, prepared, training), *widths([m for held in found for m in held], prepared))
     pairs = [list(zip(one, held, strict=True)) for one, held in zip(found, ready, strict=True)]
     judged = tuple(tuple(judge(part, m, how, r.observed) for m, r in fold) for fold in pairs)
     return Tried(levelled(part, [j.row for fold in judged for j in fold]), methods, judged)

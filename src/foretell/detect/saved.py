@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from .detector import Detector, State
+from .detector import Detector, DetectorState
 from .events import Alarms
 from .fitting import Blend
 from .method import PCA, Linear, LinearFit, PCAFit, Random, RandomFit, Spread, SpreadFit
 from .preparation import Group, Preparation, Prepared
-from .scoring import Part, Scoring
+from .scoring import DetectorPart, Scoring
 from .trees import EllipticEnvelope, EnvelopeFit, ForestFit, IsolationForest
 
 
@@ -17,8 +17,8 @@ def classes() -> dict[str, type[Any]]:
         "Alarms": Alarms,
         "Blend": Blend,
         "Detector": Detector,
-        "DetectorPart": Part,
-        "DetectorState": State,
+        "DetectorPart": DetectorPart,
+        "DetectorState": DetectorState,
         "EllipticEnvelope": EllipticEnvelope,
         "EnvelopeFit": EnvelopeFit,
         "ForestFit": ForestFit,

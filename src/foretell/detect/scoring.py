@@ -61,7 +61,7 @@ class Judged(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class DetectorPart:
     """A fitted method and its constants: usual largest error of each variable and channel, of a whole row, and of the critic
     (centre and width); `weight` among the parts."""
 
@@ -114,7 +114,7 @@ def _owned(feature: Float[Tensor, "time feature"], owner: Int[Tensor, " feature"
     return torch.where(known.isinf(), torch.nan, known)
 
 
-def judge(part: Part, found: Measured, how: Scoring, observed: Tensor) -> Judged:
+def judge(part: DetectorPart, found: Measured, how: Scoring, observed: Tensor) -> Judged:
     """Errors in units of the part's constants; rows in which nothing was observed are not judged."""
     channel = found.channel / part.channel_width
     if found.said.whole is not None:
@@ -162,13 +162,13 @@ def _usual(errors: Rows) -> Float[Tensor, " channel"]:
     return torch.where(count > 0, torch.maximum(high, square), 1.0).clamp(min=LEAST)
 
 
-def levelled(part: Part, rows: Sequence[Float[Tensor, " _"]]) -> Part:
+def levelled(part: DetectorPart, rows: Sequence[Float[Tensor, " _"]]) -> DetectorPart:
     """The part with the usual largest row score on normal rows as its unit, so that parts can be added."""
     every = torch.cat(list(rows))
     return replace(part, level=float(_usual(every[:, None])[0]))
 
 
-def together(parts: Sequence[Part], judged: Sequence[Judged]) -> tuple[Line, Rows]:
+def together(parts: Sequence[DetectorPart], judged: Sequence[Judged]) -> tuple[Line, Rows]:
     """The parts' weighted mean, of rows and of channels; a part that cannot judge a row is left out there."""
     weight = torch.tensor([p.weight for p in parts], dtype=torch.float64)
     rows = torch.stack([j.row / p.level for p, j in zip(parts, judged, strict=True)])
