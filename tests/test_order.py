@@ -29,6 +29,7 @@ ROWS = (
     ("detect",),
     ("backtesting", "explanation"),
     ("tuning", "plan"),
+    ("choosing",),
     ("reading", "storage", "plotting", "page", "diagnosis"),
     ("reporting", "packs"),
     ("cli", "studio"),

@@ -3,6 +3,7 @@
 from . import detect, forecast, neighbours, nets, plan, worlds
 from .backtesting import backtest
 from .baseline import Drift, MovingAverage, SeasonalNaive
+from .choosing import Choice, choose
 from .clock import Clock
 from .diagnosis import Diagnosis, diagnose
 from .errors import DataError, FileError, ForetellError, TaskError
@@ -18,11 +19,13 @@ from .scoreboard import Backtest
 from .storage import load, save
 from .task import Task
 from .train import Training
+from .tuning import Study, tune
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Backtest",
+    "Choice",
     "Clock",
     "DataError",
     "Diagnosis",
@@ -36,12 +39,14 @@ __all__ = [
     "Panel",
     "Reading",
     "SeasonalNaive",
+    "Study",
     "Task",
     "TaskError",
     "Training",
     "backtest",
     "calendar_of",
     "check",
+    "choose",
     "detect",
     "diagnose",
     "example",
@@ -55,5 +60,6 @@ __all__ = [
     "read",
     "report",
     "save",
+    "tune",
     "worlds",
 ]

@@ -83,6 +83,12 @@ def backtest(
     return _collected(panel, task, cuts, probs, runs)
 
 
+def alone(name: str, fit: Fit, panel: Panel, task: Task, windows: int) -> Backtest:
+    """One model fitted once and judged at origins a horizon apart, without the rows that a table shows: what a search asks."""
+    cuts = cuts_of(panel, task, windows, task.horizon, None)
+    return _collected(panel, task, cuts, task.levels, {name: _run(name, fit, panel, cuts, 0, task.levels, None)})
+
+
 def with_neighbours(models: Mapping[str, Fit], task: Task, training: Training | None = None, per_series: bool = False) -> dict[str, Fit]:
     """The models, after the two that every table shows; a model of the user's by the same name takes its place."""
     naive = partial(forecast.fit, task=task, net=SeasonalNaive(), training=training)

@@ -101,6 +101,7 @@ class Member(NamedTuple):
     training: Training | None = None
     per_series: bool = False
     members: int = 1
+    watch: Callable[[Progress], None] | None = None
 
 
 def ensemble(panel: Panel, task: Task, nets: Mapping[str, Net | Member], training: Training | None = None, *, rounds: int = 50) -> Forecaster:
@@ -111,35 +112,45 @@ def ensemble(panel: Panel, task: Task, nets: Mapping[str, Net | Member], trainin
     The mean is taken in the user's units; bands are conformal for the mixture. It is saved like any model; a statistical
     member is saved as its recipe. TaskError if there is nothing to choose from.
     """
-    began, training = perf_counter(), training or Training()
-    if not nets:
-        raise TaskError("an ensemble needs at least one net: nets={'ridge': Ridge(), 'lstm': StackedLSTM()}")
     rows = {name: one if isinstance(one, Member) else Member(one) for name, one in nets.items()}
-    shared = {"stop": training.stop, "calibrate": training.calibrate}
-    learnt = [_fitted(panel, task, r.net, (r.training or training).model_copy(update=shared), r.per_series, r.members, None, None, None) for r in rows.values()]
+    training = training or Training()
+    return mixed(panel, task, {name: learnt(panel, task, one, training) for name, one in rows.items()}, training, rounds=rounds)
+
+
+def learnt(panel: Panel, task: Task, row: Member, training: Training) -> Learnt:
+    """A row of an ensemble, with the parts that the ensemble's training has."""
+    how = (row.training or training).model_copy(update={"stop": training.stop, "calibrate": training.calibrate})
+    return _fitted(panel, task, row.net, how, row.per_series, row.members, None, row.watch, None)
+
+
+def mixed(panel: Panel, task: Task, rows: Mapping[str, Learnt], training: Training, *, rounds: int = 50) -> Forecaster:
+    """The ensemble of rows that are fitted already, on the same panel and with the same parts."""
+    began = perf_counter()
+    if not rows:
+        raise TaskError("an ensemble needs at least one net: nets={'ridge': Ridge(), 'lstm': StackedLSTM()}")
     parts = split(panel, task, stop=training.stop, calibrate=training.calibrate)
-    mix = Mixture(names=tuple(rows))
-    source = _source(panel, task, mix, training, parts)
-    shares = _shares(learnt, source, rounds)
-    kept = [at for at in range(len(learnt)) if float(shares[at]) > 0]
-    names = tuple(mix.names[at] for at in kept)
-    blank = _blank(source, task, Mixture(names=names), training, parts, False, 1)
-    notes = tuple(dict.fromkeys(note for one in learnt for note in one.model.notes))
-    whole = replace(blank, weights={"shares": shares[kept][None]}, mixed=tuple(learnt[at].model for at in kept), notes=notes)
-    judged = replace(whole, mixed=tuple(learnt[at].judged for at in kept))
-    told = ", ".join(f"{name} {float(shares[at]):.0%}" for name, at in sorted(zip(names, kept, strict=True), key=lambda one: -float(shares[one[1]])))
-    return replace(whole, bands=_bands(whole, judged, source, parts), facts={"shares": told, "seconds": round(perf_counter() - began, 3)})
+    source = _source(panel, task, Mixture(names=tuple(rows)), training, parts)
+    shares = dict(zip(rows, _shares(list(rows.values()), source, rounds).tolist(), strict=True))
+    kept = {name: rows[name] for name, share in shares.items() if share > 0}
+    blank = _blank(source, task, Mixture(names=tuple(kept)), training, parts, False, 1)
+    notes = tuple(dict.fromkeys(note for one in rows.values() for note in one.model.notes))
+    weights = {"shares": torch.tensor([[shares[name] for name in kept]], dtype=panel.values.dtype)}
+    whole = replace(blank, weights=weights, mixed=tuple(one.model for one in kept.values()), notes=notes)
+    judged = replace(whole, mixed=tuple(one.judged for one in kept.values()))
+    told = ", ".join(f"{name} {shares[name]:.0%}" for name in sorted(kept, key=lambda name: -shares[name]))
+    seconds = sum(float(one.model.facts.get("seconds", 0.0)) for one in rows.values()) + perf_counter() - began
+    return replace(whole, bands=_bands(whole, judged, source, parts), facts={"shares": told, "seconds": round(seconds, 3)})
 
 
-def _shares(learnt: list[Learnt], source: Source, rounds: int) -> Float[Tensor, " model"]:
+def _shares(rows: list[Learnt], source: Source, rounds: int) -> Float[Tensor, " model"]:
     """Shares by forecasts of the stop part from origins at the series' own place in the season."""
     panel, horizon = source.panel, source.horizon
-    first = torch.stack([one.parts.train.last for one in learnt]).amax(0)
-    last = torch.stack([one.parts.stop.last for one in learnt]).amin(0)
+    first = torch.stack([one.parts.train.last for one in rows]).amax(0)
+    last = torch.stack([one.parts.stop.last for one in rows]).amin(0)
     room = int((last - first).max()) - horizon
-    if room < 0 or len(learnt) == 1:
-        return torch.full((len(learnt),), 1 / len(learnt), dtype=panel.values.dtype)
-    most = max(1, (REFITTED if any(one.model.refitted for one in learnt) else JUDGED) // len(panel))
+    if room < 0 or len(rows) == 1:
+        return torch.full((len(rows),), 1 / len(rows), dtype=panel.values.dtype)
+    most = max(1, (REFITTED if any(one.model.refitted for one in rows) else JUDGED) // len(panel))
     season = panel.clock.season if panel.clock.sub_daily else 1
     stride = season * max(1, -(-(room // season + 1) // most))
     # The newest origin in the stop part that lies whole seasons before the series' end, then back.
@@ -149,7 +160,7 @@ def _shares(learnt: list[Learnt], source: Source, rounds: int) -> Float[Tensor, 
     row = origin.clamp(min=0)
     series = torch.arange(len(panel)).repeat_interleave(row.shape[1])
     truth = source.goals(series, row.flatten()).masked_fill(~fair.flatten()[:, None, None], torch.nan)
-    guess = torch.stack([one.judged.units(panel, row)[..., 0].flatten(0, 1) for one in learnt])
+    guess = torch.stack([one.judged.units(panel, row)[..., 0].flatten(0, 1) for one in rows])
     size = _usual(source, first)[series][:, None]
     return greedy((guess / size).flatten(1), (truth / size).flatten(), rounds)
 
