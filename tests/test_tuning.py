@@ -23,7 +23,7 @@ SPACE = {"hidden": (4, 6), "dropout": (0.0, 0.3), "rate": Range(1e-3, 0.1, log=T
 
 
 def searched(panel: Panel, trials: int = 8, path: Path | None = None, watch: object = None) -> Study:
-    return tune(panel, TASK, NET, HOW, trials=trials, windows=3, space=SPACE, path=path, watch=watch)  # type: ignore[arg-type]  # a function or None
+    return tune(panel, TASK, NET, HOW, budget=trials, windows=3, space=SPACE, path=path, watch=watch)  # type: ignore[arg-type]  # a function or None
 
 
 def told(study: Study) -> list[tuple[object, ...]]:
@@ -96,7 +96,7 @@ def test_hopeless_trials_are_ended_early() -> None:
     space = {"rate": (0.001, 0.002, 0.003, 3.0)}
     how = HOW.model_copy(update={"epochs": 8, "patience": 8})
     net = StackedLSTM(hidden=(4,), ridge=False)
-    states = {(t.options["rate"] == 3.0, t.state) for t in tune(panel, TASK, net, how, trials=11, windows=3, space=space).trials}
+    states = {(t.options["rate"] == 3.0, t.state) for t in tune(panel, TASK, net, how, budget=11, windows=3, space=space).trials}
     assert (True, "pruned") in states and (False, "complete") in states
 
 
@@ -113,13 +113,13 @@ def test_what_is_searched_comes_from_the_fields_of_the_spec() -> None:
 
 def test_options_that_cannot_be_are_a_trial_refused_not_an_end() -> None:
     panel = plain(120, ("a",))
-    study = tune(panel, TASK, NET, HOW.model_copy(update={"epochs": 1}), trials=6, windows=2, space={"context": (12, 500)})
+    study = tune(panel, TASK, NET, HOW.model_copy(update={"epochs": 1}), budget=6, windows=2, space={"context": (12, 500)})
     states = {t.options["context"]: t.state for t in study.trials}
     assert states[12] == "complete" and states[500].startswith("refused: ") and study.task.context == 12
 
 
 def test_a_time_budget_ends_the_search() -> None:
-    study = tune(plain(150, ("a",)), TASK, NET, HOW.model_copy(update={"epochs": 1}), seconds=0.5, windows=1, space=SPACE)
+    study = tune(plain(150, ("a",)), TASK, NET, HOW.model_copy(update={"epochs": 1}), budget="0.5 seconds", windows=1, space=SPACE)
     assert 1 <= len(study.trials) < 500
 
 
@@ -131,8 +131,9 @@ def test_windows_fit_the_data() -> None:
 
 def test_what_is_asked_wrongly_is_said() -> None:
     panel = plain(120, ("a",))
-    with refused(TaskError, "trials=0, seconds=None: a search needs at least one trial and some time"):
-        tune(panel, TASK, NET, trials=0)
+    for budget in (0, "0 minutes", "a while", -3):
+        with refused(TaskError, "so many trials, as 20, or a time, as '30 seconds', '10 minutes', '2 hours'"):
+            tune(panel, TASK, NET, budget=budget)
     with refused(TaskError, 'space: StackedLSTM has no option "hiden": did you mean "hidden"'):
         tune(panel, TASK, NET, space={"hiden": (4,)})
     with refused(TaskError, 'space: "hidden" has no value to try'):
@@ -140,5 +141,5 @@ def test_what_is_asked_wrongly_is_said() -> None:
     with refused(TaskError, "Ridge has nothing to search"):
         tune(panel, Task(target="y", horizon=3), Ridge())
     with refused(TaskError, "none of 2 trials could be finished: refused: "):
-        tune(panel, TASK, NET, trials=2, windows=2, space={"context": (900,)})
+        tune(panel, TASK, NET, budget=2, windows=2, space={"context": (900,)})
     assert np.isnan(Trial(0, {}, float("nan"), "pruned", 0.0).error)

@@ -1,5 +1,7 @@
 """tune: options of a net searched by backtest on the data it is given, in a study that can be killed and gone on with."""
 
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -130,8 +132,7 @@ def tune(
     net: Net,
     training: Training | None = None,
     *,
-    trials: int | None = None,
-    seconds: float | None = None,
+    budget: int | str = 20,
     windows: int | None = None,
     space: Mapping[str, Sequence[Value] | Range] | None = None,
     path: str | Path | None = None,
@@ -141,22 +142,20 @@ def tune(
     origins counted back from the end of `panel` (None: over a tenth of it), so hand it the data before your own test. The first trial is the net as it
     is; one whose epochs go worse than those before it is ended early.
 
-    `trials` finished (20 if nothing is said) or `seconds` end the search. `path` names an SQLite file: a search killed there
+    `budget` is so many trials, those of a killed run counted in, or a time: "10 minutes". `path` names an SQLite file: a search killed there
     goes on where it was, to the same result as one never killed. `space` replaces what is searched: {"hidden": (32, 64)}.
     Akiba et al. 2019, Optuna, doi:10.1145/3292500.3330701.
     """
     optuna = needed("optuna", "tune", "tune")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     training = training or Training()
-    most = trials if trials is not None else 20 if seconds is None else 10**9
-    if most < 1 or (seconds is not None and seconds <= 0):
-        raise TaskError(f"trials={trials}, seconds={seconds}: a search needs at least one trial and some time")
+    most, seconds = _budget(budget)
     search = _Search(panel, task, net, training, space_of(net, task) if space is None else _given(net, space), windows or windows_of(panel, task))
     if not search.space:
         raise TaskError(f"{type(net).__name__} has nothing to search: it has no option among {', '.join((*USUAL, *RATES))}; give space=")
     study = _opened(optuna, search, path)
     began = perf_counter()
-    while len(_done(study)) < most and (seconds is None or perf_counter() - began < seconds):
+    while len(_done(study)) < most and perf_counter() - began < seconds:
         _turn(optuna, study, search)
         if watch:
             watch(_trial(study.trials[-1]))
@@ -165,6 +164,15 @@ def tune(
         raise TaskError(f"none of {len(found)} trials could be finished: {found[-1].state if found else 'no time was given'}")
     best = min((t for t in found if t.state == "complete"), key=lambda t: t.error)
     return Study(*_made(search, best.options), found, search.metric)
+
+
+def _budget(budget: int | str) -> tuple[float, float]:
+    """Trials and seconds, one of them without end."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(second|minute|hour|trial)?s?\s*", str(budget))
+    if not found or float(found[1]) <= 0:
+        raise TaskError(f"budget={budget!r}: so many trials, as 20, or a time, as '30 seconds', '10 minutes', '2 hours'")
+    unit = found[2] or "trial"
+    return (float(found[1]), math.inf) if unit == "trial" else (math.inf, float(found[1]) * {"second": 1, "minute": 60, "hour": 3600}[unit])
 
 
 def windows_of(panel: Panel, task: Task) -> int:

@@ -1,6 +1,6 @@
 """The commands: each reads what was typed, calls the verbs, and leaves one run folder."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated
@@ -16,7 +16,8 @@ from ..reading import check as checked
 from ..task import Task
 from . import flags, runs
 from .asked import Asked, ask, check_future, completed, opened, with_future
-from .flags import Ahead, Level, Nets, Output, QuestionFlags, ReadingFlags, Test, TrainingFlags, given
+from .automatic import tuned, with_choice
+from .flags import Ahead, Level, Nets, Output, QuestionFlags, ReadingFlags, Search, Test, TrainingFlags, given
 from .networds import word_of
 from .race import Race, best, final, planned, race, tested
 from .screen import Screen
@@ -30,6 +31,7 @@ Aheads = Annotated[Ahead | None, Parameter(name="*", group=flags.AHEAD)]
 Reads = Annotated[ReadingFlags | None, Parameter(name="*", group=flags.READING)]
 Trains = Annotated[TrainingFlags | None, Parameter(name="*", group=flags.TRAINING)]
 Models = Annotated[Nets | None, Parameter(name="*", group=flags.NETS)]
+Searches = Annotated[Search | None, Parameter(name="*", group=flags.NETS)]
 Tests = Annotated[Test | None, Parameter(name="*", group=flags.TEST)]
 Outputs = Annotated[Output | None, Parameter(name="*", group=flags.OUTPUT)]
 
@@ -51,6 +53,30 @@ def forecast(
     leave(_forecast(asked, rows, test, shown), place, output, shown)
 
 
+def tune(
+    data: Data, /, *, search: Searches = None,
+    question: Asks = None, ahead: Aheads = None, test: Tests = None, output: Outputs = None, reading: Reads = None, training: Trains = None,
+) -> None:  # fmt: skip
+    """Search a net's options on the data before the test, then test it as it was and as it was found.
+
+    Needs pip install "foretell[tune]".
+    """
+    shown, output, test = _screen(output), output or Output(), test or Test()
+    search = search or Search()
+    rows = race(Nets(net=(search.net,)), given(training))
+    place = runs.place(output, f"foretell-{_stem(data)}-tune")
+    asked = ask(data, given(question), given(reading), ahead or Ahead(), shown)
+    began, plan = perf_counter(), planned(asked, test)
+    found, trials_of = tuned(asked, rows.rows[0], plan, search, shown)
+    searched = perf_counter() - began
+    rows = replace(rows, rows=(*rows.rows, found))
+    shown.remark(plan.told)
+    result, kept = tested(asked, rows, plan, test.level, shown)
+    seconds = {"search": searched, "test": perf_counter() - began - searched}
+    work = Work(asked, backtest=result, kept=kept, name=best(result, rows).name, seconds=seconds, tables={"trials": trials_of.columns()})
+    leave(work, place, output, shown)
+
+
 def backtest(
     data: Data, /, *, question: Asks = None, ahead: Aheads = None, nets: Models = None, test: Tests = None,
     output: Outputs = None, reading: Reads = None, training: Trains = None,
@@ -65,9 +91,10 @@ def backtest(
     place = runs.place(output, f"foretell-{_stem(data)}-backtest")
     asked = ask(data, given(question), given(reading), ahead, shown)
     began, plan = perf_counter(), planned(asked, test)
+    rows, tables = with_choice(asked, rows, plan, shown)
     shown.remark(plan.told)
     result, kept = tested(asked, rows, plan, test.level, shown)
-    work = Work(asked, backtest=result, kept=kept, name=best(result, rows).name, seconds={"test": perf_counter() - began})
+    work = Work(asked, backtest=result, kept=kept, name=best(result, rows).name, seconds={"test": perf_counter() - began}, tables=tables)
     leave(work, place, output, shown)
 
 
@@ -157,13 +184,14 @@ def _stem(data: Path) -> str:
 def _forecast(asked: Asked, rows: Race, test: Test, shown: Screen) -> Work:
     """The main job: test, choose, fit, predict."""
     began, plan = perf_counter(), planned(asked, test)
+    rows, tables = with_choice(asked, rows, plan, shown)
     shown.remark(plan.told)
     result, kept = tested(asked, rows, plan, test.level, shown)
     halfway, row = perf_counter(), best(result, rows)
     model = final(asked, rows, row, shown)
     ahead = model.predict(asked.panel, level=test.level or None)
     seconds = {"test": halfway - began, "fit": perf_counter() - halfway}
-    return Work(asked, ahead, result, kept, model=model, name=row.name, seconds=seconds)
+    return Work(asked, ahead, result, kept, model=model, name=row.name, seconds=seconds, tables=tables)
 
 
 def _of_model(data: Path, model: Path, typed: dict[str, object]) -> Work:

@@ -172,7 +172,8 @@ class Ahead:
 
 
 NET = (
-    "one or several of ridge seasonal-ridge seasonal-naive drift moving-average lstm lstm-transformer period-kernel lightgbm xgboost autoets autoarima theta "
+    "auto: choose by a test on earlier data; or one or several of ridge seasonal-ridge seasonal-naive drift moving-average lstm lstm-transformer "
+    "period-kernel lightgbm xgboost autoets autoarima theta "
     "notebook main main2 main3 plain advice; with options: "
     "lstm:hidden=128/64,rate=0.002; with a name for its row: big=lstm:hidden=128/64"
 )
@@ -185,6 +186,16 @@ class Nets:
     net: Annotated[Words, _help(NET)] = ("ridge",)
     per_series: Annotated[bool, _help("weights of its own for each series")] = False
     members: Annotated[int, _help("nets of different seeds, averaged")] = 1
+    neighbours: Annotated[bool, _help("beside them lightgbm, xgboost, autoets and theta, as rows of the same test")] = False
+
+
+@dataclass(frozen=True)
+class Search:
+    """What `tune` searches, and for how long."""
+
+    net: Annotated[str, _help("lstm lstm-transformer period-kernel lightgbm xgboost")] = "lstm"
+    budget: Annotated[str, _help('so many trials, or a time: "10 minutes"')] = "20"
+    study: Annotated[Path | None, _help("SQLite file from which a search that was killed goes on")] = None
 
 
 Level = Annotated[tuple[float, ...], _help("bands, in percent: 80 95")]

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, get_origin
 
 from pydantic.fields import FieldInfo
 
 from ..baseline import Drift, MovingAverage, SeasonalNaive
 from ..errors import TaskError, nearest
+from ..forecast import Member
 from ..forecaster import Net
 from ..neighbours import Boosting, Statistical
 from ..nets import ON_RIDGE, LSTMTransformer, PeriodKernel, Ridge, SeasonalRidge, StackedLSTM
@@ -35,6 +37,7 @@ class Contender(NamedTuple):
     name: str
     net: Net
     training: Training
+    mixed: Mapping[str, Member] = MappingProxyType({})  # of an ensemble: its rows
 
     @property
     def trained(self) -> bool:

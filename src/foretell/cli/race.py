@@ -1,5 +1,6 @@
 """Race: the models side by side, how they are fitted, and the test that compares them."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,8 @@ from .networds import Contender, contenders, trained_by
 from .screen import Bars, Screen
 
 SHARE = 0.2  # of the data, tested on if nothing else is said
+AUTO = "auto"
+BESIDE = ("lightgbm", "xgboost", "autoets", "theta")
 BY_HAND = "stopped by hand"  # how train's note begins when Ctrl-C ended it
 
 
@@ -37,9 +40,12 @@ class Race:
     neighbours: tuple[Contender, ...]
     per_series: bool = False
     members: int = 1
+    auto: bool = False
 
     def fitted(self, row: Contender, task: Task, watch: Callable[[Progress], None] | None) -> Fit:
         """The function that fits a row on a panel; members and nets a series only where there is something to learn."""
+        if row.mixed:
+            return partial(forecast.ensemble, task=task, nets=row.mixed, training=row.training)
         learns = row.trained or isinstance(row.net, Ridge | SeasonalRidge)
         return partial(
             forecast.fit, task=task, net=row.net, training=row.training, per_series=self.per_series and learns,
@@ -49,14 +55,18 @@ class Race:
 
 def race(nets: Nets, training: Mapping[str, Any]) -> Race:
     """The rows typed, and the neighbours that every table shows, trained by the same flags."""
-    rows = contenders(nets.net, training)
-    if nets.members > 1 and not any(row.trained for row in rows):
+    words = [word for word in nets.net if word.strip() != AUTO]
+    kinds = [re.split("[=:]", word)[0].strip().replace("-", "_") for word in words]
+    words += [word for word in BESIDE if word not in kinds] if nets.neighbours else []
+    rows = contenders(words, training)
+    auto = AUTO in [word.strip() for word in nets.net]
+    if nets.members > 1 and not auto and not any(row.trained for row in rows):
         listed = ", ".join(row.name for row in rows)
         raise TaskError(f"--members {nets.members} averages nets of different seeds, and {listed} draws nothing at random: use it with --net lstm")
     names = [row.name for row in rows]
     shared = trained_by(training)
     beside = (Contender("seasonal_naive", SeasonalNaive(), shared), Contender("ridge", Ridge(), shared))
-    return Race(tuple(rows), tuple(one for one in beside if one.name not in names), nets.per_series, nets.members)
+    return Race(tuple(rows), tuple(one for one in beside if one.name not in names), nets.per_series, nets.members, auto)
 
 
 class Plan(NamedTuple):

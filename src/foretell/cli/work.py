@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import reporting
 from ..diagnosis import Diagnosis, diagnose
 from ..errors import FileError
@@ -40,6 +42,7 @@ class Work:
     model: Forecaster | None = None
     name: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
+    tables: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
     diagnosis: Diagnosis | None = None
 
     @property
@@ -102,6 +105,8 @@ def _write(work: Work, folder: Path, output: Output, facts: Mapping[str, Any]) -
         for by in TABLES:
             if work.backtest.truth.shape[("origin", "series", "step", "target").index(by)] > 1:
                 runs.write_table(folder, f"accuracy_by_{by}", work.backtest.table_columns(by), output.format)
+    for name, columns in work.tables.items():
+        runs.write_table(folder, name, columns, output.format)
     runs.write_results(folder / runs.RESULTS, work.results)
     (folder / runs.METRICS).write_text(json.dumps(plain(facts), ensure_ascii=False, allow_nan=False, indent=1) + "\n", encoding="utf-8")
     page(work, folder / runs.REPORT, output.lang, output.title)
