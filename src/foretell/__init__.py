@@ -13,7 +13,7 @@ from .optim import Optimizer
 from .outcome import Forecast
 from .panel import Panel, calendar_of, from_array
 from .plotting import plot
-from .reading import Reading, check, read
+from .reading import Reading, check, read, read_m5
 from .reporting import report
 from .scoreboard import Backtest
 from .storage import load, save
@@ -58,6 +58,7 @@ __all__ = [
     "plan",
     "plot",
     "read",
+    "read_m5",
     "report",
     "save",
     "tune",
