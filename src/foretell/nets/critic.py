@@ -62,7 +62,7 @@ def convolved(
     rows = [x[:, tap : tap + left].reshape(len(x), -1, x.shape[-1]) for tap in range(taps)]
     out = torch.bmm(rows[0], weight[:, 0]) if bias is None else torch.baddbmm(bias[:, None], rows[0], weight[:, 0])
     for tap in range(1, taps):
-        out = torch.baddbmm(out, rows[tap], weight[:, tap])
+        out.baddbmm_(rows[tap], weight[:, tap])
     return out.view(len(x), left, x.shape[2], -1)
 
 
@@ -72,9 +72,11 @@ def spread(x: Inside, weight: Float[Tensor, "member tap output feature"]) -> Flo
     rows = x.reshape(len(x), -1, x.shape[-1])
     if taps == 1:
         return torch.bmm(rows, weight[:, 0].mT).view(*x.shape[:3], -1)
-    out = x.new_zeros(len(x), left + taps - 1, x.shape[2], weight.shape[2])
+    out = x.new_empty(len(x), left + taps - 1, x.shape[2], weight.shape[2])
+    out[:, left:] = 0
     for tap in range(taps):
-        out[:, tap : tap + left].flatten(1, 2).baddbmm_(rows, weight[:, tap].mT)
+        part = out[:, tap : tap + left].view(len(x), -1, weight.shape[2])
+        part.baddbmm_(rows, weight[:, tap].mT, beta=min(tap, 1))
     return out
 
 

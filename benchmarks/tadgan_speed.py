@@ -1,0 +1,98 @@
+"""How fast does a TadGAN train and score, beside the guidebook's TensorFlow loop and its loops for warping and threshold?"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from common.children import Answer, ChildError, ask, ours, peers
+from common.spread import Spread, ratios
+from common.tables import Table, page
+
+PAIRS, WINDOWS, MEMBERS = 5, 5999, 4
+
+
+class Runner(NamedTuple):
+    """What runs in a child process; `peer` if in the peer's environment."""
+
+    about: str
+    script: str
+    options: Mapping[str, object]
+    peer: bool = False
+
+
+TRAINING = {
+    "guidebook": Runner("guidebook's loop, TensorFlow", "tadgan_keras.py", {}, peer=True),
+    "one": Runner("foretell, one detector", "tadgan_foretell.py", {}),
+    "several": Runner(f"foretell, {MEMBERS} detectors as members", "tadgan_foretell.py", {"members": MEMBERS}),
+}
+SCORING = {
+    "guidebook": Runner("guidebook's loops: pyts a row, fmin with pandas", "scoring_notebook.py", {}, peer=True),
+    "ours": Runner("foretell, all rows at once, exact search", "scoring_foretell.py", {}),
+}
+Answers = dict[str, list[Answer]]
+
+
+def main() -> None:
+    """Rounds in which everyone runs once, one after another."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one round of few windows")
+    asked = parser.parse_args()
+    rounds, windows = (1, 640) if asked.quick else (PAIRS, WINDOWS)
+    sheet = page("tadgan-speed", "How fast a TadGAN trains and scores", PROTOCOL)
+    pythons, missing = peers(["mtadgan"])
+    training, scoring = Answers(), Answers()
+    for turn in range(rounds):
+        for runners, answers, options in ((TRAINING, training, {"windows": windows}), (SCORING, scoring, {})):
+            for name, runner in runners.items():
+                python = pythons.get("mtadgan") if runner.peer else ours()
+                if python is not None:
+                    _run(python, runner, answers.setdefault(name, []), {**options, **runner.options}, f"round {turn + 1} of {rounds}", missing)
+    versions = [str(answers["guidebook"][-1]["versions"]) for answers in (training, scoring) if answers.get("guidebook")]
+    sheet.publish([trained(training, rounds), scored(scoring, rounds)], quick=asked.quick, missing=sorted(set(missing)), versions=versions)
+
+
+def _run(python: Path, runner: Runner, answers: list[Answer], options: Mapping[str, object], turn: str, missing: list[str]) -> None:
+    try:
+        answers.append(ask(python, runner.script, **options))
+        print(f"{turn}: {runner.about}: { {k: v for k, v in answers[-1].items() if isinstance(v, float)} }", file=sys.stderr)
+    except ChildError as error:
+        missing.append(f"{runner.about}: {error}")
+
+
+def trained(answers: Answers, rounds: int) -> Table:
+    """Seconds a detector and epoch, and each against the guidebook's loop at as many windows."""
+    each = {name: [float(a["seconds"]) / float(a["windows"]) * WINDOWS for a in found] for name, found in answers.items()}
+    rows = [(TRAINING[name].about, f"{Spread.of(found):.2f}", _against(each.get("guidebook"), found)) for name, found in each.items()]
+    columns = ("who", f"seconds for {WINDOWS:,} windows of one detector", "times as fast as the guidebook's loop")
+    return Table(f"Training: an epoch; median [least, most] of {rounds} interleaved rounds", columns, rows)
+
+
+def scored(answers: Answers, rounds: int) -> Table:
+    """Milliseconds of warping, of the threshold and of both."""
+    both = {name: [float(a["warping"]) + float(a["threshold"]) for a in found] for name, found in answers.items()}
+    rows = []
+    for name, found in answers.items():
+        warping, threshold = (Spread.of([1000 * float(a[part]) for a in found]) for part in ("warping", "threshold"))
+        rows.append((SCORING[name].about, f"{warping:.1f}", f"{threshold:.1f}", _against(both.get("guidebook"), both[name], places=0)))
+    columns = ("who", "warping, ms", "threshold, ms", "both, times as fast")
+    return Table(f"Scoring: 4,584 rows, 11 of them warped around each; median [least, most] of {rounds} interleaved rounds", columns, rows)
+
+
+def _against(peer: Sequence[float] | None, own: Sequence[float], places: int = 2) -> str:
+    if not peer or peer is own or len(peer) != len(own):
+        return ""
+    return f"{ratios(peer, own):.{places}f}"
+
+
+PROTOCOL = """The guidebook's net: windows of 10 rows and 3 channels, latent 20, batch 64, five critic steps, Adam 5e-4, float32; a made-up run
+of 5,999 windows. The clock runs over the second epoch, since TensorFlow traces its graphs in the first. Not equal mathematics: the
+guidebook's loop penalises the first window of a batch, drops the last 239 windows of an epoch and trains encoder and generator 18
+times; ours penalises every window, uses all of them and trains 19 times; times are put at as many windows. Seconds of several members are divided by
+their number. Warping and threshold are those of one error series in float64; ours is the median of 15 calls in a process, and the
+sums of all distances agree. Everyone runs in a process of its own with the threads that the environment asks for; ratios are
+taken round by round."""
+
+if __name__ == "__main__":
+    main()
