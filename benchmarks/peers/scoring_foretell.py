@@ -7,11 +7,11 @@ from statistics import median
 from typing import TypeVar
 
 import torch
-from foretell.detect.threshold import dynamic
 from guidebook import SPAN, courses, errors
 
 import foretell as ft
 from foretell.detect.dtw import dtw
+from foretell.detect.threshold import dynamic
 
 TIMES = 15
 Answer = TypeVar("Answer")

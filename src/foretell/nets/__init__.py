@@ -1,5 +1,6 @@
 """Networks: tensors in, tensors out; every tensor carries the member axis first."""
 
+from .autoencoder import LSTMAutoencoder
 from .layers import Shape
 from .lstm_transformer import LSTMTransformer
 from .period_kernel import PeriodKernel
@@ -11,6 +12,7 @@ from .stacked_lstm import StackedLSTM
 from .tadgan import TadGAN
 
 __all__ = [
+    "LSTMAutoencoder",
     "LSTMTransformer",
     "ON_RIDGE",
     "OnRidge",
