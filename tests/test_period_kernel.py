@@ -18,8 +18,8 @@ from foretell.noise import Noise, noise_keys
 EXAMPLES = 4
 SPECS = {
     "compact": PeriodKernel(kernels=3, filters=2, heads=1, size=3, dense=5, ahead=4),
-    "rectified, no ridge": PeriodKernel(kernels=3, filters=3, heads=2, size=2, dense=4, ahead=0, rectify=True, ridge=False),
-    "nothing known ahead": PeriodKernel(kernels=3, filters=2, heads=2, size=2, dense=4, ahead=0, ridge=False),
+    "rectified, no ridge": PeriodKernel(kernels=3, filters=3, heads=2, size=2, dense=4, ahead=0, rectify=True, ridge=None),
+    "nothing known ahead": PeriodKernel(kernels=3, filters=2, heads=2, size=2, dense=4, ahead=0, ridge=None),
 }
 LENGTHS = [[7, 3, 12], [1, 2, 0], [6, 0, 5]]
 SPANS = [12, 2, 9]
@@ -149,7 +149,7 @@ def test_an_example_is_forecast_alike_in_any_company(name: str) -> None:
 
 
 def test_a_window_without_other_channels_has_one_silent_token() -> None:
-    net = PeriodKernel(kernels=2, ridge=False).build(
+    net = PeriodKernel(kernels=2, ridge=None).build(
         Shape(1, 8, 1, 2, 0, 1, 0, 0), streams(1), Bank(torch.tensor([[7, 3]]), torch.ones(1, 2), torch.tensor([8]))
     )
     past = torch.randn(1, 3, 8, 1, generator=Generator().manual_seed(0))

@@ -17,7 +17,7 @@ from .interval import Conformal, conformal, normal
 from .learning import SIMPLE, TRAINED, learn
 from .mixture import Mixture, greedy
 from .neighbours import Boosting, Statistical
-from .nets import LSTMTransformer, Ridge, SeasonalRidge, StackedLSTM
+from .nets import LSTMTransformer, PeriodKernel, Ridge, SeasonalRidge, StackedLSTM
 from .outcome import Part
 from .panel import Panel
 from .task import Source, Split, Task, count, fit_scaling, labels_of, roles_of, split, usable
@@ -178,6 +178,8 @@ def _seasoned(net: Net, season: int) -> Net:
     """The clock's season where the user left it open."""
     if isinstance(net, Boosting | Statistical):
         return net if net.season else net.model_copy(update={"season": season})
+    if isinstance(net, PeriodKernel) and isinstance(net.ridge, SeasonalRidge):
+        return net.model_copy(update={"ridge": with_season(net.ridge, season)})
     return with_season(net, season) if isinstance(net, SEASONAL) else net
 
 
@@ -185,6 +187,8 @@ def _source(panel: Panel, task: Task, net: Net, training: Training, parts: Split
     roles = roles_of(task, panel)
     _check_finite(panel, roles.features)
     context = max(task.steps_back(panel.clock), steps_needed(net) if isinstance(net, SEASONAL) else 1)
+    if isinstance(net, PeriodKernel) and isinstance(net.ridge, SeasonalRidge) and task.context == "auto":
+        context = max(context, steps_needed(net.ridge))
     scaling = fit_scaling(panel.until(panel.start + parts.train.last), task.target, scale_of(net, training), pooled=training.pooled)
     labels = labels_of(panel) if isinstance(net, LABELLED) else ()
     return Source(panel, roles, scaling, context, task.horizon, labels=labels)

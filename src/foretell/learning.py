@@ -104,7 +104,8 @@ def _begun(net: OnRidge | Response, model: Forecaster, source: Source, parts: Sp
     if not isinstance(module, Residual):
         return module, {}
     # A net for forecasts from every origin stands on a ridge that weighs every origin alike.
-    ridge = Ridge(phase=0.0) if isinstance(net, StackedLSTM) and net.in_phase is False else Ridge()
+    ridge: Ridge | SeasonalRidge = Ridge(phase=0.0) if isinstance(net, StackedLSTM) and net.in_phase is False else Ridge()
+    ridge = net.ridge if isinstance(net, PeriodKernel) and net.ridge else ridge
     solved = solve(ridge, replace(model.shape, members=1), source, parts, model.task.levels, by_series=model.per_series)
     first, last = ({name: w.expand(len(model.members), *w.shape[1:]).contiguous() for name, w in s.items()} for s in (solved.judged, solved.weights))
     module.ridge.load_state_dict(first)

@@ -16,6 +16,8 @@ from ..errors import TaskError
 from ..spec import Spec
 from .bank import Bank, effective, project
 from .layers import LayerNorm, Linear, Noise, Row, Shape, Summary, dropout, learned, uniform
+from .ridge import Ridge
+from .seasonal_ridge import SeasonalRidge
 
 NORM = 1e-3  # Keras' epsilon of a LayerNormalization
 ALIVE = 2  # steps at the window's end that reach the head through a smoothing of three
@@ -27,7 +29,7 @@ class PeriodKernel(Spec):
     `heads` heads of `size` numbers attend over; the last step, smoothed, goes through `dense` units to the whole horizon.
 
     `ahead` units read what is known of each step ahead together with that state. `rectify` makes the output non-negative in
-    model space, as the notebook does. With `ridge`, fit starts from the closed-form ridge and the net learns what that misses.
+    model space, as the notebook does. With a `ridge`, fit starts from its closed form and the net learns what that misses.
     """
 
     kernels: int = Field(default=6, ge=1)
@@ -38,7 +40,7 @@ class PeriodKernel(Spec):
     ahead: int = Field(default=8, ge=0)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     rectify: bool = False
-    ridge: bool = True
+    ridge: SeasonalRidge | Ridge | None = SeasonalRidge()
 
     def build(self, shape: Shape, streams: Sequence[Generator], bank: Bank | None = None) -> "PeriodKernelNet":
         """The net with fresh weights, one member a stream; without a bank a single kernel as long as the window."""
@@ -219,7 +221,7 @@ class Preset(NamedTuple):
 
 def presets() -> dict[str, Preset]:
     """The notebook's own configuration: 20 periods, 32 filters, its optimizer and its loss."""
-    net = PeriodKernel(kernels=20, filters=32, heads=4, size=32, dense=64, ahead=0, dropout=0.2, rectify=True, ridge=False)
+    net = PeriodKernel(kernels=20, filters=32, heads=4, size=32, dense=64, ahead=0, dropout=0.2, rectify=True, ridge=None)
     optimizer = {"kind": "adam", "rate": 5e-4, "schedule": "cosine", "first_decay": 1000, "t_mul": 2.0, "m_mul": 0.9, "floor": 1e-5, "clip": 0.5}
     optimizer |= {"clip_each": True, "eps": 1e-7}
     training = {"epochs": 300, "batch": 64, "optimizer": optimizer, "loss": "peak", "patience": 20, "scale": "quantile", "retrain": False}

@@ -11,6 +11,7 @@ from .layers import Noise, Shape
 from .lstm_transformer import LSTMTransformer, LSTMTransformerNet
 from .period_kernel import PeriodKernel, PeriodKernelNet
 from .ridge import RidgeNet
+from .seasonal_ridge import SeasonalRidgeNet
 from .stacked_lstm import StackedLSTM, StackedLSTMNet
 
 OnRidge = StackedLSTM | LSTMTransformer | PeriodKernel  # nets that can learn what a ridge misses
@@ -22,9 +23,9 @@ class Residual(nn.Module):
 
     alpha: Float[Tensor, " member"]
 
-    def __init__(self, net: StackedLSTMNet | LSTMTransformerNet | PeriodKernelNet, shape: Shape) -> None:
+    def __init__(self, net: StackedLSTMNet | LSTMTransformerNet | PeriodKernelNet, shape: Shape, ridge: RidgeNet | SeasonalRidgeNet | None = None) -> None:
         super().__init__()
-        self.ridge, self.net = RidgeNet(shape), net
+        self.ridge, self.net = ridge or RidgeNet(shape), net
         self.register_buffer("alpha", torch.ones(shape.members))
 
     def forward(
@@ -47,5 +48,8 @@ class Residual(nn.Module):
 
 def assembled(spec: OnRidge, shape: Shape, streams: Sequence[Generator], bank: Bank | None = None) -> nn.Module:
     """The net as it forecasts: on a ridge, if the spec says so. `bank` are the periods of a PeriodKernel."""
-    net = spec.build(shape, streams, bank) if isinstance(spec, PeriodKernel) else spec.build(shape, streams)
+    if isinstance(spec, PeriodKernel):
+        kernels = spec.build(shape, streams, bank)
+        return Residual(kernels, shape, spec.ridge.build(shape, streams)) if spec.ridge else kernels
+    net = spec.build(shape, streams)
     return Residual(net, shape) if spec.ridge else net

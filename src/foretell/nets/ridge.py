@@ -32,7 +32,7 @@ class Ridge(Spec):
     phase: float = Field(default=0.25, ge=0, lt=1)
     most: int = Field(default=100_000, ge=1)
 
-    def build(self, shape: Shape, streams: Sequence[Generator]) -> nn.Module:
+    def build(self, shape: Shape, streams: Sequence[Generator]) -> "RidgeNet":
         """A map of zeros: the last value repeated."""
         return RidgeNet(shape)
 

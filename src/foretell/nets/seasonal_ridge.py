@@ -34,7 +34,7 @@ class SeasonalRidge(Spec):
     every: int = Field(default=5, ge=1)
     most: int = Field(default=100_000, ge=1)
 
-    def build(self, shape: Shape, streams: Sequence[Generator]) -> nn.Module:
+    def build(self, shape: Shape, streams: Sequence[Generator]) -> "SeasonalRidgeNet":
         """A map of zeros: the level repeated."""
         return SeasonalRidgeNet(self, shape)
 
