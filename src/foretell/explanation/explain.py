@@ -1,0 +1,99 @@
+"""explain: why a fitted model forecasts what it does, in the user's units, with the explanation's own error."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..attribution.deeplift import deeplift
+from ..attribution.gradients import gradient_input, integrated_gradients, saliency, smooth_gradient, temporal_gradients, timing
+from ..attribution.groups import cells
+from ..attribution.lrp import lrp
+from ..attribution.removal import lime, occlusion, shapley
+from ..attribution.types import Attribution, Baseline, Groups
+from ..errors import TaskError, nearest
+from ..forecaster import Forecaster, When
+from ..panel import Panel
+from .asked import Asked, Of, ask
+
+Method = Callable[[Asked], Attribution]
+METHODS: dict[str, Method] = {
+    "deeplift": lambda q: deeplift(q.f, q.blocks, q.against),
+    "integrated_gradients": lambda q: integrated_gradients(q.f, q.blocks, q.against),
+    "temporal_gradients": lambda q: temporal_gradients(q.f, q.blocks, q.against),
+    "timing": lambda q: timing(q.f, q.blocks, q.against),
+    "gradient_input": lambda q: gradient_input(q.f, q.blocks, q.against),
+    "saliency": lambda q: saliency(q.f, q.blocks),
+    "smooth_gradient": lambda q: smooth_gradient(q.f, q.blocks),
+    "lrp": lambda q: lrp(q.f, q.blocks),
+    "occlusion": lambda q: occlusion(q.f, q.blocks, q.against, cells(q.blocks, q.free)),
+    "shapley": lambda q: shapley(q.f, q.blocks, q.against, q.groups),
+    "lime": lambda q: lime(q.f, q.blocks, q.against, q.groups),
+}
+SMOOTH = ("deeplift", "integrated_gradients", "temporal_gradients", "timing", "gradient_input", "saliency", "smooth_gradient", "lrp")
+LARGE = 0.05  # share of the change left unexplained from which grouped Shapley values take over
+
+
+def explain(
+    model: Forecaster,
+    panel: Panel,
+    *,
+    origin: When | Sequence[When] | None = None,
+    of: Of = "step",
+    method: str = "auto",
+    baseline: str | Baseline = "typical",
+    groups: Groups | None = None,
+    target: str | None = None,
+    level: float = 80.0,
+) -> Attribution:
+    """What each value the model read adds to its forecast: [series, horizon, time, channel] in the target's units.
+
+    `of` is every "step", the "total" over the horizon, the "peak", or the width of the `level` "band". `baseline` is what
+    the forecast is compared with: "typical" values, the "last_period", or "normal" windows of the past. `method` "auto" is
+    DeepLIFT with integrated gradients beside it; where 5 % or more are left unexplained, or the model has no slopes, Shapley
+    values of stretches of each channel. The floor and the sorting of quantiles are left out of what is explained.
+    """
+    asked = ask(model, panel, origin, of, baseline, groups, target, level)
+    if method != "auto" and method not in METHODS:
+        raise TaskError(f'no method "{method}": {nearest(method, ["auto", *METHODS])}')
+    why_not = methods(model).get(method, "")
+    if why_not:
+        raise TaskError(f"{method} does not work for {type(model.net).__name__}: {why_not}")
+    found = automatic(asked, smooth=not methods(model)["deeplift"]) if method == "auto" else METHODS[method](asked)
+    return replace(found, labels=asked.labels, facts={**found.facts, "season": float(asked.season)})
+
+
+def automatic(asked: Asked, *, smooth: bool) -> Attribution:
+    """DeepLIFT, checked by integrated gradients; Shapley values where the first does not add up."""
+    if not smooth:
+        return METHODS["shapley"](asked)
+    first = METHODS["deeplift"](asked)
+    check = integrated_gradients(asked.f, asked.blocks, asked.against, nodes=16)
+    agreed = agreement(first, check)
+    if first.gap > LARGE:
+        taken = METHODS["shapley"](asked)
+        note = f"deeplift left {first.gap:.0%} of the change unexplained: these are Shapley values of groups"
+        return replace(taken, warnings=(*taken.warnings, note), facts={**taken.facts, "deeplift_gap": first.gap})
+    doubts = () if agreed > 0.8 else (f"integrated gradients rank the inputs otherwise (rank correlation {agreed:.2f}): lean on groups, not on single cells",)
+    return replace(first, warnings=first.warnings + doubts, facts={**first.facts, "agreement": agreed, "ig_gap": check.gap})
+
+
+def agreement(one: Attribution, two: Attribution) -> float:
+    """Rank correlation of two explanations over all cells that either gives something."""
+    a, b = (torch.cat([x.flatten() for x in why.values.values()]) for why in (one, two))
+    some = (a != 0) | (b != 0)
+    if int(some.sum()) < 2:
+        return 1.0
+    return float(torch.corrcoef(torch.stack([_ranks(a[some]), _ranks(b[some])]))[0, 1])
+
+
+def methods(model: Forecaster) -> dict[str, str]:
+    """Every method by name; the text is empty where it works for this model, else says why it does not."""
+    net = type(model.net).__name__
+    black = "it has no slopes: its forecast is not a differentiable map; use shapley, lime or occlusion" if net in ("Boosting", "Statistical") else ""
+    return {"auto": "", **{name: black if name in SMOOTH else "" for name in METHODS}}
+
+
+def _ranks(x: Tensor) -> Tensor:
+    return x.argsort().argsort().double()
