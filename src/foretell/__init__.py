@@ -8,6 +8,7 @@ from .clock import Clock
 from .diagnosis import Diagnosis, diagnose
 from .errors import DataError, FileError, ForetellError, TaskError
 from .examples import example
+from .explanation import explain
 from .forecaster import Forecaster
 from .optim import Optimizer
 from .outcome import Forecast
@@ -50,6 +51,7 @@ __all__ = [
     "detect",
     "diagnose",
     "example",
+    "explain",
     "forecast",
     "from_array",
     "load",

@@ -52,7 +52,8 @@ def _pass(probe: Probe, against: Baseline, pairs: Tensor) -> tuple[dict[str, Ten
         output = probe.call(here)
     picked = output.gather(1, pairs[:, 1].repeat_interleave(probe.examples)[:, None])
     probe.spent["backwards"] += len(picked)
-    slope = torch.autograd.grad(picked.sum(), list(here.values()), allow_unused=True)
+    moving = picked.requires_grad
+    slope = torch.autograd.grad(picked.sum(), list(here.values()), allow_unused=True) if moving else [None] * len(here)
     found = {}
     for (name, x), each in zip(here.items(), slope, strict=True):
         change = (x - base[name]).detach()

@@ -34,8 +34,9 @@ LINEAR = """
     __get__ __set__ add __add__ __radd__ __iadd__ sub __sub__ __rsub__ rsub neg __neg__ sum mean nansum view view_as reshape permute transpose t
     movedim moveaxis swapaxes flatten unflatten squeeze unsqueeze expand expand_as repeat tile repeat_interleave cat concat stack hstack vstack split
     chunk unbind tensor_split __getitem__ gather index_select take_along_dim narrow select diff unfold pad _pad roll flip cumsum contiguous clone
-    to type float double half detach masked_fill masked_select where tril triu avg_pool1d adaptive_avg_pool1d dropout requires_grad_
+    to type float double half masked_fill masked_select where tril triu avg_pool1d adaptive_avg_pool1d dropout requires_grad_
     conv1d linear broadcast_to diagonal rfft irfft fft ifft rot90 cross_ new_zeros new_ones new_full zeros_like ones_like full_like lerp index_add
+    empty_like new_empty rand_like randn_like
     scatter scatter_add index_fill as_strided atleast_1d real imag view_as_real view_as_complex interpolate embedding type_as cpu cuda __setitem__
 """
 IS_ELEMENTWISE, IS_LINEAR = frozenset(ELEMENTWISE.split()), frozenset(LINEAR.split())
@@ -52,6 +53,7 @@ BILINEAR: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "dot": torch.dot,
     "outer": torch.outer,
 }
+COMPARISONS = frozenset(("ne", "eq", "gt", "ge", "lt", "le"))
 Rule = Callable[["Engine", Callable[..., Any], Sequence[Any], Mapping[str, Any]], Any]
 
 
@@ -65,6 +67,10 @@ class Engine(TorchFunctionMode):
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         given, name = kwargs or {}, func.__name__
+        if name == "detach":
+            return args[0].clone()  # what a net keeps from its training still moves its forecast
+        if "out" in given:
+            return self._written(func, args, given)
         if name in IS_LINEAR and not (name in ("conv1d", "linear") and _both(args)):
             return self._where(func, args, given) if name == "where" else func(*args, **given)
         if name in BILINEAR and len(args) == 2 and _both(args):
@@ -148,25 +154,31 @@ class Engine(TorchFunctionMode):
             self.strange["where"] += 1
         return func(*args, **given)
 
+    def _written(self, func: Callable[..., Any], args: Sequence[Any], given: Mapping[str, Any]) -> Any:
+        """Into a given tensor. A comparison written as numbers is a step: it has no slope, but a secant."""
+        if func.__name__ not in COMPARISONS or not given["out"].is_floating_point() or not isinstance(args[0], Tensor):
+            return func(*args, **given)
+        return self.secant(lambda x: func(x, *args[1:]).to(given["out"].dtype), args[0])
+
     def _other(self, func: Callable[..., Any], args: Sequence[Any], given: Mapping[str, Any]) -> Any:
         """An operation without a rule: integrated if it is one smooth function of its tensors, else left to its own slope."""
         tensors = [x for x in args if isinstance(x, Tensor) and x.is_floating_point()]
         name = func.__name__
-        if not tensors or (name.endswith("_") and not name.endswith("__")) or "out" in given:
-            return func(*args, **given)
-        with torch.no_grad():
-            tried = func(*args, **given)
-        if not isinstance(tried, Tensor) or not tried.is_floating_point():
-            if isinstance(tried, tuple) and any(isinstance(x, Tensor) and x.is_floating_point() for x in tried) and any(x.requires_grad for x in tensors):
-                self.strange[name] += 1
+        if not tensors or (name.endswith("_") and not name.endswith("__")):
             return func(*args, **given)
 
-        def whole(*inputs: Tensor) -> Tensor:
+        def whole(*inputs: Tensor) -> Any:
             left = iter(inputs)
-            out: Tensor = func(*(next(left) if isinstance(x, Tensor) and x.is_floating_point() else x for x in args), **given)
-            return out
+            return func(*(next(left) if isinstance(x, Tensor) and x.is_floating_point() else x for x in args), **given)
 
-        return self.integral(whole, *tensors)
+        # Told by a trial: whether it has slopes at all. The same in both runs, so that the tape fits.
+        with torch.enable_grad():
+            tried = whole(*(x.detach().requires_grad_() for x in tensors))
+        if isinstance(tried, Tensor):
+            return self.integral(whole, *tensors) if tried.requires_grad else func(*args, **given)
+        if isinstance(tried, tuple) and any(isinstance(x, Tensor) and x.requires_grad for x in tried) and any(x.requires_grad for x in tensors):
+            self.strange[name] += 1
+        return func(*args, **given)
 
 
 class _Integral(torch.autograd.Function):

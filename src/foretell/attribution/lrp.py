@@ -71,7 +71,8 @@ def lrp(f: Map, blocks: Blocks) -> Attribution:
         output = probe.call(rows)
     probe.spent["backwards"] += len(output)
     picked = output.gather(1, torch.arange(outputs).repeat_interleave(probe.examples)[:, None])
-    slope = torch.autograd.grad(picked.sum(), list(rows.values()), allow_unused=True)
+    moving = picked.requires_grad
+    slope = torch.autograd.grad(picked.sum(), list(rows.values()), allow_unused=True) if moving else [None] * len(rows)
     for (name, x), each in zip(rows.items(), slope, strict=True):
         relevance = torch.zeros_like(x) if each is None else (each * x).detach()
         total[name] = relevance.detach().unflatten(0, (outputs, probe.examples)).transpose(0, 1)

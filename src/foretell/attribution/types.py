@@ -109,9 +109,10 @@ class Attribution:
 
     @property
     def gap(self) -> float:
-        """The largest residual relative to the change explained: |residual| over mean |prediction − base| of the window."""
-        change = (self.prediction - self.base).abs().flatten(1).mean(1).clamp(min=1e-12)
-        return float((self.residual.abs().flatten(1).mean(1) / change).max())
+        """The largest residual relative to the change explained: |residual| over mean |prediction − base| of the window, of which
+        a ten-thousandth of the prediction is the least that counts as a change."""
+        change, size = (x.abs().flatten(1).mean(1) for x in (self.prediction - self.base, self.prediction))
+        return float((self.residual.abs().flatten(1).mean(1) / change.maximum(1e-4 * size).clamp(min=1e-12)).max())
 
     def total(self) -> Float[Tensor, "example *output"]:
         """Sum over all cells."""

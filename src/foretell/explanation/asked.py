@@ -146,15 +146,15 @@ def _moved(whole: Function, back: int) -> list[int]:
 
 
 def _typical(model: Forecaster, panel: Panel, whole: Function, x: Tensor, channels: Sequence[str]) -> Float[Tensor, "example step channel"]:
-    seen = model.view(panel)
-    upto = min(_trained_until(model), int(whole.origin.min()))
-    past: Panel = seen.until(upto)
-    if past.values.shape[1] < model.context:  # another panel than the model was fitted on
-        past = seen.until(int(whole.origin.min()))
-    out = x.clone()
-    for c, name in enumerate(channels):
-        if name in past.channels:
-            out[..., c] = usual(past.channel(name))[whole.series][:, None]
+    seen, out = model.view(panel), x.clone()
+    for origin in dict.fromkeys(whole.origin.tolist()):
+        past: Panel = seen.until(min(_trained_until(model), origin))
+        if past.values.shape[1] < model.context:  # another panel than the model was fitted on
+            past = seen.until(origin)
+        at = whole.origin == origin
+        for c, name in enumerate(channels):
+            if name in past.channels:
+                out[at, :, c] = usual(past.channel(name))[whole.series[at]][:, None]
     return out
 
 

@@ -18,7 +18,8 @@ def components(why: Attribution) -> dict[str, Float[Tensor, "example output"]]:
 
     Of the target's own past, the steps that lie whole seasons before the step forecast (with a neighbour on each side where a
     season is 12 steps or longer) are "same time 1, 2, … seasons before", the last quarter of a season before the origin is the
-    "recent level", all else the rest. Every other channel is one component, its past and its future together.
+    "recent level", all else the rest. Of a channel known ahead, what is known of the steps to come is one component ("price"),
+    what it was until then another ("price before"): events of the past explain the past, which the model must see through.
     """
     past, season = why.values["past"], int(why.facts.get("season", 1))
     names = why.channels("past")
@@ -28,8 +29,14 @@ def components(why: Attribution) -> dict[str, Float[Tensor, "example output"]]:
     for name, mask in own_masks(own.shape[-2], own.shape[-1], season, step_words(why)).items():
         if mask.any():
             found[name] = (own * mask).sum(-1)
-    rest = {name: value for name, value in why.by_channel().items() if name != names[target]}
-    found |= {name: value for name, value in rest.items() if float(value.abs().max()) > 0}
+    future = why.channels("future") if "future" in why.values else ()
+    for at, name in enumerate(names):
+        if at != target:
+            found[f"{name} before" if name in future else name] = past[..., at].sum(-1)
+    for at, name in enumerate(future):
+        found[name] = why.values["future"][..., at].sum(-1)
+    # The clock's channels are context and got nothing: a row of zeros tells nothing.
+    found = {name: value for name, value in found.items() if name == LEVEL or float(value.abs().max()) > 0}
     return found
 
 
