@@ -186,3 +186,17 @@ def test_on_the_command_line_by_their_names() -> None:
     ]  # fmt: skip
     assert [word_of(row.net) for row in rows] == ["lightgbm", "xgboost", "autoets", "theta", "autoarima"]
     assert not any(row.trained for row in rows)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_whole_model_is_a_function_without_gradients(name: str) -> None:
+    """What explanations and plans ask: the same numbers as predict, for changed inputs too; and a sentence instead of slopes."""
+    panel = plain(120, ("a", "b"))
+    model = forecast.fit(panel, PLAIN, EVERY[name])
+    function, blocks = model.function(panel)
+    assert not model.differentiable
+    torch.testing.assert_close(function(blocks)[..., 0], model.predict(panel).values, rtol=1e-5, atol=1e-5)
+    moved = {**blocks, "past": blocks["past"] + 1.0}
+    assert (function(moved)[..., 0] - function(blocks)[..., 0]).abs().max() > 0.1
+    with refused(TaskError, "no gradients: explain (them|it) by a perturbation method"):
+        function({**blocks, "past": blocks["past"].clone().requires_grad_()})

@@ -47,6 +47,15 @@ def test_what_is_honestly_known_is_not_named(known: tuple[str, ...]) -> None:
     assert not giveaways(shop(), Task(target="sales", known=known, horizon=7))
 
 
+def test_a_season_that_both_share_gives_nothing_away() -> None:
+    """A planned index of the season tells nearly all of what sales are, and nothing of what they are beside it."""
+    week = 10 * np.sin(2 * np.pi * np.arange(DAYS) / 7)
+    sales = week + np.random.default_rng(0).normal(size=DAYS)
+    index = week + 0.01 * np.random.default_rng(1).normal(size=DAYS)
+    assert np.corrcoef(sales, index)[0, 1] ** 2 > 0.95
+    assert told_by(from_array(np.stack([sales, index], -1)[None], ("sales", "index"), step="D"), "sales", ["index"]) < 0.1
+
+
 def test_a_bent_function_is_seen_by_its_ranks() -> None:
     x = np.random.default_rng(0).normal(size=200)
     panel = from_array(np.stack([x**5, x], -1)[None], ("y", "x"), step="D")

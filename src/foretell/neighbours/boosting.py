@@ -99,7 +99,9 @@ class BoostingNet(nn.Module):
         static: Float[Tensor, "member example label"],
         noise: None = None,
     ) -> Float[Tensor, "member example horizon target slot"]:
-        """[1, example, horizon, target, 1 + level]; every level repeats the point."""
+        """[1, example, horizon, target, 1 + level]; every level repeats the point. TaskError if a gradient is asked for."""
+        if past.requires_grad or future.requires_grad:
+            raise TaskError("boosted trees have no gradients: explain them by a perturbation method")
         named, window = dict(self.named_buffers()), (past[0].numpy(), future[0].numpy(), static[0].numpy())
         points = [self._continued(*window, at, text(named[f"trees_{at}"])) for at in range(self.shape.targets)]
         point = torch.from_numpy(np.stack(points, -1)).to(past.dtype)[None]

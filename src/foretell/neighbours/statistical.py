@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
+from ..errors import TaskError
 from ..nets.layers import Shape
 from ..spec import Spec
 from .extras import needed
@@ -47,7 +48,9 @@ class StatisticalNet(nn.Module):
         static: Float[Tensor, "member example label"],
         noise: None = None,
     ) -> Float[Tensor, "member example horizon target slot"]:
-        """[1, example, horizon, target, 1 + level]: the mean, then the quantiles at the task's levels."""
+        """[1, example, horizon, target, 1 + level]: the mean, then the quantiles at the task's levels. TaskError if a gradient is asked for."""
+        if past.requires_grad or future.requires_grad:
+            raise TaskError(f"{self.spec.kind} has no gradients: explain it by a perturbation method")
         flat = past.flatten(0, 1).double().numpy(), observed.flatten(0, 1).numpy(), future.flatten(0, 1).double().numpy()
         found = np.stack([np.stack([self.one(*line, at) for at in range(self.shape.targets)], 1) for line in zip(*flat, strict=True)])
         return torch.from_numpy(found).to(past.dtype).view(*past.shape[:2], *found.shape[1:])
