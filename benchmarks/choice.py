@@ -112,8 +112,9 @@ def mixed(case: Case, learnt: Mapping[tuple[str, int], Learnt], panel: ft.Panel)
 
 
 def nord_pool(path: Path, quick: bool) -> Case:
-    """Day-ahead price, EUR/MWh, hourly; the last 728 days are the test part, every row fitted before its first and again before its second year. Context 168, horizon 24,
-    origins at midnight; asinh scale; grid load and wind forecasts and the calendar known ahead. Nets are four members averaged."""
+    """Day-ahead price, EUR/MWh, hourly; the last 728 days are the test part, every row fitted before its first and again before
+    its second year. Context 168, horizon 24, origins at midnight; asinh scale; grid load and wind forecasts and the calendar known
+    ahead. Nets are four members averaged."""
     panel = ft.read(path).with_calendar("hour", "weekday", "weekend")
     panel = panel.until(5999) if quick else panel
     known = ("Grid load forecast", "Wind power forecast", *ft.calendar_of(panel))
