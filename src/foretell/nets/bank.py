@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
+WIDE = 64  # columns from which a matrix is multiplied by itself: a copy beside its neighbours would cost more than it saves
+
 
 @dataclass(frozen=True, eq=False)
 class Bank:
@@ -92,26 +94,38 @@ class _Project(torch.autograd.Function):
         torch.mul(steps, inside[:, None, :, None], out=matrix[:, :context])
         torch.mul(bias[:, None], inside[..., None], out=matrix[:, context])
         flat = matrix.flatten(2)
-        every = torch.cat(weights, 2)
-        ctx.save_for_backward(flat, inside, every)
-        ctx.widths = [weight.shape[2] for weight in weights]  # type: ignore[attr-defined]  # torch's way to remember what is no tensor
-        return torch.split(_turned(flat @ every), ctx.widths, 2)  # type: ignore[attr-defined]  # as above
+        ctx.save_for_backward(flat, inside, *weights)
+        if weights[0].shape[2] >= WIDE:
+            return tuple(_turned(flat @ weight) for weight in weights)
+        return torch.split(_turned(flat @ torch.cat(weights, 2)), [weight.shape[2] for weight in weights], 2)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *above: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # create_graph: what is below is written in place and would be left out of it silently
             raise RuntimeError("a kernel bank has first derivatives only")
-        flat, inside, every = ctx.saved_tensors  # type: ignore[attr-defined]  # torch adds it to the context
+        flat, inside, *weights = ctx.saved_tensors  # type: ignore[attr-defined]  # torch adds it to the context
         members, context = inside.shape
         filters = flat.shape[2] // context
-        joint = _turned(torch.cat(above, 2))
-        of_matrix = (joint @ every.mT).view(members, context + 1, context, filters).mul_(inside[:, None, :, None])
+        turned = [_turned(a) for a in above]
+        of_flat, of_weights = _products(flat, weights, turned)
+        of_matrix = of_flat.view(members, context + 1, context, filters).mul_(inside[:, None, :, None])
         wide = flat.new_zeros(members, context, 2 * context, filters)
         wide[:, :, :context] = of_matrix[:, :context]
         # Row i moved right by i: what stood on one diagonal now stands in one column.
         size, stride = (members, context, 2 * context - 1, filters), (wide.stride(0), (2 * context - 1) * filters, filters, 1)
         run, off = wide.as_strided(size, stride).sum(1), (context - 1) // 2
-        return run[:, off : off + context].flip(1), of_matrix[:, context].sum(1), None, *torch.split(flat.mT @ joint, ctx.widths, 2)  # type: ignore[attr-defined]  # as above
+        return run[:, off : off + context].flip(1), of_matrix[:, context].sum(1), None, *of_weights
+
+
+def _products(flat: Tensor, weights: Sequence[Tensor], above: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """Σ above · weightᵀ, and flatᵀ · above for each: narrow ones side by side in one product, wide ones without a copy of theirs."""
+    if weights[0].shape[2] < WIDE:
+        joint = torch.cat(list(above), 2)
+        return joint @ torch.cat(list(weights), 2).mT, list(torch.split(flat.mT @ joint, [weight.shape[2] for weight in weights], 2))
+    total = above[0] @ weights[0].mT
+    for a, weight in zip(above[1:], weights[1:], strict=True):
+        total.baddbmm_(a, weight.mT)
+    return total, [flat.mT @ a for a in above]
 
 
 def _turned(rows: Tensor) -> Tensor:
