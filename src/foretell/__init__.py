@@ -20,6 +20,7 @@ from .scoreboard import Backtest
 from .storage import load, save
 from .task import Task
 from .train import Training
+from .transform.price import price_channels
 from .tuning import Study, tune
 
 __version__ = "0.1.0"
@@ -59,6 +60,7 @@ __all__ = [
     "nets",
     "plan",
     "plot",
+    "price_channels",
     "read",
     "read_m5",
     "report",
