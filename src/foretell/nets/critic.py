@@ -116,25 +116,21 @@ def wasserstein(
     examples = share.shape[1]
     scores = scored(states[-1], weights["head"], weights["shift"]).unflatten(1, (3, examples))
 
-    pull = slopes[-1] * weights["head"][:, :, None]  # what each state before its slope adds to the score
-    pulls = [pull]
+    weigh = torch.cat([-share, share, torch.ones_like(share)], 1)[:, None, :, None]
+    pulls = [slopes[-1] * (weights["head"][:, :, None] * weigh)]  # what each number before its slope adds to the loss, of mixed ones: to the score
     for i in range(layers - 1, 0, -1):
         pulls.insert(0, spread(pulls[0], kernels[i]).mul_(slopes[i - 1]))
     gradient = spread(pulls[0][:, :, 2 * examples :], kernels[0])
     norm = (gradient.square().sum((1, 3)) + SAFE).sqrt()
     wish = gradient * (2 * penalty * share * (norm - 1) / norm)[:, None, :, None]
 
-    found, sign = dict[str, Tensor](), torch.cat([-share, share], 1)[:, None, :, None]
-    for i in range(layers + 1):
-        known = states[i]
-        known[:, :, : 2 * examples] *= sign
-        known[:, :, 2 * examples :] = wish
-        if i == layers:
-            break
-        found[f"weights.{i}"] = _by_tap(known, pulls[i], kernels[i].shape[1])
-        found[f"biases.{i}"] = (pulls[i][:, :, : 2 * examples] * sign).sum((1, 2))
+    found = dict[str, Tensor]()
+    for i in range(layers):
+        states[i][:, :, 2 * examples :] = wish
+        found[f"weights.{i}"] = _by_tap(states[i], pulls[i], kernels[i].shape[1])
+        found[f"biases.{i}"] = pulls[i][:, :, : 2 * examples].sum((1, 2))
         wish = convolved(wish, kernels[i], None).mul_(slopes[i][:, :, 2 * examples :])
-    found["head"] = states[-1].sum(2)
+    found["head"] = (states[-1] * weigh)[:, :, : 2 * examples].sum(2) + wish.sum(2)
     found["shift"] = torch.zeros_like(weights["shift"])
     value = (share * (scores[:, 1] - scores[:, 0] + penalty * (norm - 1).square())).sum(1)
     return found, value
