@@ -15,6 +15,7 @@ from foretell.nets import TadGAN
 
 def main() -> None:
     """The second epoch of the guidebook's net, for one detector or for several members, all with the same windows."""
+    torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--windows", type=int, required=True)
     parser.add_argument("--members", type=int, default=1)
