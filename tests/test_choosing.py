@@ -1,6 +1,7 @@
 """choose: what the table says is what is chosen, and data too small for a net are told so."""
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -88,3 +89,16 @@ def test_what_is_asked_wrongly_is_said() -> None:
     with refused(TaskError, 'nets: "ensemble" is the name of the row that mixes all others'):
         choose(panel, PLAIN, nets={"ensemble": Ridge()})
     assert choose(panel, PLAIN, nets={"a": SeasonalNaive()}, windows=2).name == "a"
+
+
+def test_a_choice_stopped_by_hand_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training ends Ctrl-C with the best weights so far; a table of such rows would mislead."""
+    true_fit = forecast.learnt
+
+    def interrupted(*given: object) -> forecast.Learnt:
+        found = true_fit(*given)  # type: ignore[arg-type]  # as they came
+        return found._replace(model=replace(found.model, notes=("stopped by hand after 2 epochs",)))
+
+    monkeypatch.setattr(forecast, "learnt", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        choose(plain(150), PLAIN, nets={"ridge": Ridge()}, windows=2)

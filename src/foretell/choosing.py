@@ -20,7 +20,7 @@ from .panel import Panel
 from .scoreboard import Backtest
 from .task import Task, split
 from .train import Training
-from .tuning import windows_of
+from .tuning import BY_HAND, windows_of
 
 NET_WINDOWS = 300  # training windows below which a net is not asked
 TREE_WINDOWS = 200  # and boosted trees
@@ -100,6 +100,8 @@ def choose(
 def _kept(name: str, row: Member, task: Task, training: Training, learnt: dict[str, Learnt], panel: Panel) -> Forecaster:
     """Fits a row and puts it aside for the ensemble, which then costs no second fit."""
     learnt[name] = forecast.learnt(panel, task, row, training)
+    if any(note.startswith(BY_HAND) for note in learnt[name].model.notes):
+        raise KeyboardInterrupt  # half-trained rows would choose wrongly
     return learnt[name].model
 
 

@@ -246,7 +246,7 @@ class Forecaster:
 
     def summary(self) -> str:
         """The model in a few lines; of a net, also its layers with output shapes and parameters."""
-        size = sum(w.numel() for w in self.weights.values())
+        size = sum(w.numel() for w in self.weights.values() if w.is_floating_point())  # trees are text
         words = [f"{type(self.net).__name__}: {', '.join(self.roles.target)}, {self.context} steps back, {self.task.horizon} ahead"]
         words += [f"{len(self.series)} series, {len(self.members)} member(s), {size:,} weights, scale {self.training.scale}"]
         words += [f"{p.name}: {self.clock.local(p.first)} … {self.clock.local(p.last)}, {p.rows:,} windows" for p in self.parts]
