@@ -19,6 +19,7 @@ def boosted(model: Forecaster, panel: Panel, origin: int, one: int) -> list[floa
     for ahead in range(1, model.task.horizon + 1):
         moved = [b - a for a, b in zip(line[:-change], line[change:], strict=True)] if change else line
         row = [float(panel.channel(c)[one, origin + ahead]) for c in model.roles.known]
+        row += [float(panel.channel(c)[one, origin + ahead - season]) for c in model.roles.known]
         row += [float(panel.channel(c)[one, origin + ahead - model.task.horizon]) for c in model.roles.past]
         row += [float(label.read(panel)[one]) for label in model.labels]
         row += [moved[-lag] for lag in net.reach(model.context)]

@@ -27,7 +27,8 @@ JUDGED = 2000  # windows of the stop part, at most, that decide on differencing
 
 
 class Boosting(Spec):
-    """Trees on lags, rolling means and the known channels; past-only channels are read a horizon late, labels as they are.
+    """Trees on lags, rolling means, the known channels now and a season ago; past-only channels are read a horizon late, labels as
+    they are.
 
     `lags` in steps; None takes the near past and whole seasons. `difference` forecasts the change over so many steps, 0 the
     value itself; None lets the stop part choose between 0 and a season. `objective` None follows the training's loss;
@@ -109,7 +110,7 @@ class BoostingNet(nn.Module):
 
     def _continued(self, past: np.ndarray, future: np.ndarray, static: np.ndarray, target: int, trees: str) -> np.ndarray:
         count, context, horizon = len(past), past.shape[1], self.shape.horizon
-        whole = beside(past, future, static, self.shape)
+        whole = beside(past, future, static, self.shape, self.spec.season or 1)
         unit, step = np.divmod(np.arange(count * context), context)
         table = Table(unit, step, past[..., target].reshape(-1), whole[:, :context].reshape(count * context, -1), NOTHING)
         frame = pipeline(self.spec, context, int(self.difference[0, target]))
@@ -122,15 +123,22 @@ class BoostingNet(nn.Module):
         return found
 
 
-def beside(past: np.ndarray, future: np.ndarray, static: np.ndarray, shape: Shape) -> np.ndarray:
-    """What stands beside the target at every step of window and horizon: known channels as they are, past-only ones as they
-    were a horizon before, labels. [example, context + horizon, column]"""
+def beside(past: np.ndarray, future: np.ndarray, static: np.ndarray, shape: Shape, season: int) -> np.ndarray:
+    """What stands beside the target at every step of window and horizon: known channels as they are, those that the clock does
+    not decide also as they were a season before, past-only ones as they were a horizon before, labels. [example, context + horizon, column]"""
     known, horizon, late = shape.known, shape.horizon, past.shape[2] - shape.known
     now = np.concatenate([past[..., late:], future], 1) if known else np.zeros((len(past), past.shape[1] + horizon, 0), past.dtype)
     seen = past[..., shape.targets : late]
     before = np.full((len(past), horizon, seen.shape[2]), np.nan, past.dtype)
     facts = np.broadcast_to(static[:, None], (len(past), past.shape[1] + horizon, static.shape[1]))
-    return np.concatenate([now, np.concatenate([before, seen], 1), facts], 2)
+    return np.concatenate([now, shifted(now[..., : known - shape.clocked], season), np.concatenate([before, seen], 1), facts], 2)
+
+
+def shifted(columns: np.ndarray, steps: int) -> np.ndarray:
+    """[example, time, column] as it was so many steps before; NaN where nothing was."""
+    found = np.full_like(columns, np.nan)
+    found[:, steps:] = columns[:, : max(0, columns.shape[1] - steps)]
+    return found
 
 
 def long_frame(table: Table) -> Any:
@@ -170,7 +178,7 @@ def grow(spec: Boosting, shape: Shape, source: Source, parts: Split, *, loss: st
     told = spec.model_copy(update={"objective": objective})
     weights, judged, trees, changes = {}, {}, [], []
     for target in range(shape.targets):
-        table = rows_of(source, parts, target)
+        table = rows_of(spec, shape, source, parts, target)
         if spec.counts and float(table.target.min()) < 0:
             raise DataError(
                 f"{objective} is for values of at least 0, and {source.roles.target[target]} goes down to {table.target.min():g}: use objective='mse'"
@@ -212,7 +220,7 @@ def _error(spec: Boosting, shape: Shape, source: Source, parts: Split, target: i
     return float(gap[batch.seen[..., target].numpy()].mean())
 
 
-def rows_of(source: Source, parts: Split, target: int) -> Table:
+def rows_of(spec: Boosting, shape: Shape, source: Source, parts: Split, target: int) -> Table:
     """All series of a source as one table, each from its first observed step to the end of the stop part."""
     last = torch.maximum(parts.train.last, parts.stop.last)
     width = int(last.max()) + 1
@@ -220,11 +228,10 @@ def rows_of(source: Source, parts: Split, target: int) -> Table:
     read = source.read(source.roles.features, every, row)
     seen, late = read[..., target].isfinite(), len(source.roles.target + source.roles.past)
     full = filled(read, read.isfinite()).numpy()
-    past_only = full[..., len(source.roles.target) : late]
-    before = np.full_like(past_only, np.nan)
-    before[:, source.horizon :] = past_only[:, : max(0, width - source.horizon)]
+    before = shifted(full[..., len(source.roles.target) : late], source.horizon)
+    ago = shifted(full[..., late : full.shape[2] - shape.clocked], spec.season or 1)
     facts = source.static[:, None].expand(-1, width, -1).numpy()
-    columns = np.concatenate([full[..., late:], before, facts], 2)
+    columns = np.concatenate([full[..., late:], ago, before, facts], 2)
     begin = torch.where(seen.any(1), seen.int().argmax(1), width)
     use = torch.where(row <= parts.train.last[:, None], TRAIN, STOP).masked_fill(~seen, UNSEEN)
     keep = ((row >= begin[:, None]) & (row <= last[:, None])).numpy()
