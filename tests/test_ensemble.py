@@ -148,3 +148,11 @@ def test_a_large_series_does_not_choose_for_all() -> None:
 def test_an_ensemble_of_nothing_is_refused() -> None:
     with refused(TaskError, "an ensemble needs at least one net"):
         forecast.ensemble(plain(100), PLAIN, {})
+
+
+def test_explain_takes_a_perturbation_method_and_refuses_slopes() -> None:
+    panel = plain(140)
+    model = mixed(panel)
+    assert ft.explain(model, panel.pick("a")).method == "shapley"
+    with refused(TaskError, "deeplift does not work for Mixture: it has no slopes"):
+        ft.explain(model, panel.pick("a"), method="deeplift")

@@ -90,8 +90,7 @@ def agreement(one: Attribution, two: Attribution) -> float:
 
 def methods(model: Forecaster) -> dict[str, str]:
     """Every method by name; the text is empty where it works for this model, else says why it does not."""
-    net = type(model.net).__name__
-    black = "it has no slopes: its forecast is not a differentiable map; use shapley, lime or occlusion" if net in ("Boosting", "Statistical") else ""
+    black = "" if model.differentiable else "it has no slopes: its forecast is not a differentiable map; use shapley, lime or occlusion"
     return {"auto": "", **{name: black if name in SMOOTH else "" for name in METHODS}}
 
 
