@@ -24,7 +24,7 @@ ROWS = (
     ("function",),
     ("mixture",),
     ("forecaster", "scoreboard"),
-    ("learning",),
+    ("learning", "hierarchy"),
     ("forecast",),
     ("detect",),
     ("backtesting", "explanation"),

@@ -1,6 +1,6 @@
 """foretell: operational time series into decisions one can trust. Four verbs: forecast, detect, explain, plan."""
 
-from . import detect, forecast, neighbours, nets, plan, worlds
+from . import detect, forecast, hierarchy, neighbours, nets, plan, worlds
 from .backtesting import backtest
 from .baseline import Drift, MovingAverage, SeasonalNaive
 from .choosing import Choice, choose
@@ -10,6 +10,7 @@ from .errors import DataError, FileError, ForetellError, TaskError
 from .examples import example
 from .explanation import explain
 from .forecaster import Forecaster
+from .hierarchy import sums, table_by
 from .optim import Optimizer
 from .outcome import Forecast
 from .panel import Panel, calendar_of, from_array
@@ -55,6 +56,7 @@ __all__ = [
     "explain",
     "forecast",
     "from_array",
+    "hierarchy",
     "load",
     "neighbours",
     "nets",
@@ -65,6 +67,8 @@ __all__ = [
     "read_m5",
     "report",
     "save",
+    "sums",
+    "table_by",
     "tune",
     "worlds",
 ]
