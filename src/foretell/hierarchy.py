@@ -97,5 +97,6 @@ def _only(backtest: Backtest, rows: Int[Tensor, " some"]) -> Backtest:
     """Of these series."""
     point = {name: x[:, rows] for name, x in backtest.point.items()}
     quantiles = {name: x[:, rows] for name, x in backtest.quantiles.items()}
-    told = {"truth": backtest.truth[:, rows], "cutoff": backtest.cutoff[:, rows], "scale": backtest.scale[rows], "square": backtest.square[rows]}
-    return replace(backtest, point=point, quantiles=quantiles, series=tuple(backtest.series[i] for i in rows.tolist()), **told)
+    series, truth, cutoff = tuple(backtest.series[i] for i in rows.tolist()), backtest.truth[:, rows], backtest.cutoff[:, rows]
+    scale, square = backtest.scale[rows], backtest.square[rows]
+    return replace(backtest, truth=truth, point=point, quantiles=quantiles, cutoff=cutoff, series=series, scale=scale, square=square)
