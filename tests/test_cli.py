@@ -448,3 +448,21 @@ def test_options_are_named_as_they_are_typed() -> None:
     assert in_flags("stop=0.6 and calibrate=0.5") == "--stop 0.6 and --calibrate 0.5"
     untouched = "--net lstm:batch=0,loss=x: Training: batch must be 1; predict(future=frame)"
     assert in_flags(untouched) == untouched
+
+
+def test_a_large_panel_has_a_net_for_every_series_in_packs(run: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More series than a pack holds; one of them cannot be fitted and stops no other."""
+    from foretell import load
+    from foretell.cli import race
+
+    monkeypatch.setattr(race, "PACK", 2)
+    rows = [
+        f"{name},2024-01-{day:02d},{(day % 7 + place) * (1 if name != 'c' or day > 28 else 0) or ''}"
+        for place, name in enumerate("abc")
+        for day in range(1, 31)
+    ]
+    (tmp_path / "many.csv").write_text("\n".join(["unique_id,ds,y", *rows]) + "\n")
+    typed = ["--horizon", "2", "--context", "7", "--per-series", "--net", "period-kernel:epochs=2,filters=2", "--windows", "1", "--out", str(tmp_path / "here")]
+    assert run("forecast", str(tmp_path / "many.csv"), "--target", "y", *typed).code == 0
+    model = load(tmp_path / "here" / "model.foretell")
+    assert model.per_series and model.series == ("a", "b", "c") and model.facts["packs"] == 2

@@ -58,8 +58,8 @@ def fit_each(
     """What `fit(..., per_series=True)` gives, for panels too large for one computation: `size` series at a time, those of alike
     length together, in so many `processes` (one a core).
 
-    Packs are written to `folder`, from which a killed run goes on. A series that cannot be fitted stops no other: it has no
-    net in the model, whose notes name it and say why. TaskError if none can be fitted.
+    Packs are written to `folder`, from which a killed run goes on. A series that cannot be fitted stops no other: its forecast
+    is NaN, and the model's notes name it and say why. TaskError if none can be fitted.
     """
     asked = Question(task, net, training or Training())
     if asked.training.pooled:
@@ -82,7 +82,7 @@ def fit_each(
         found = [model for model, _ in (load(_file(home, mark)) for mark in packs if _file(home, mark).exists()) if model is not None]
     if not found:
         raise TaskError(f"no series could be fitted: {next(iter(failed.values()))}")
-    whole = joined(found, [name for name in panel.series if name not in failed])
+    whole = joined([*found, *(_blank(found[0], name) for name in failed)], panel.series)
     notes = tuple(f'series "{name}" has no net: {why}' for name, why in failed.items())
     return replace(whole, notes=notes + whole.notes, facts={**whole.facts, "packs": len(packs), "seconds": round(time.perf_counter() - began, 3)})
 
@@ -145,6 +145,13 @@ def _fitted(panel: Panel, asked: Question) -> tuple[Forecaster | None, dict[str,
     models = [model for model, _ in pairs if model is not None]
     failed = {name: why for _, found in pairs for name, why in found.items()}
     return joined(models, [name for name in panel.series if name not in failed]) if models else None, failed
+
+
+def _blank(model: Forecaster, name: str) -> Forecaster:
+    """A model of one series that could not be fitted: it forecasts NaN."""
+    one = model.pick(model.series[0])
+    weights = {n: torch.full_like(w, torch.nan) if w.is_floating_point() else w for n, w in one.weights.items()}
+    return replace(one, series=(name,), members=(name,), weights=weights, parts=(), notes=())
 
 
 def joined(models: Sequence[Forecaster], order: Sequence[str]) -> Forecaster:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
+from math import nan
 from typing import Any, NamedTuple
 
 import torch
@@ -14,18 +15,20 @@ from ..backtesting import Fit, backtest, cuts_of
 from ..baseline import SeasonalNaive
 from ..errors import TaskError
 from ..forecaster import Forecaster
-from ..nets import Ridge, SeasonalRidge
+from ..nets import PeriodKernel, Ridge, SeasonalRidge
 from ..outcome import band_probs
+from ..packs import Done, fit_each
 from ..panel import Panel
 from ..scoreboard import Backtest
 from ..task import Task
-from ..train import Progress
+from ..train import Progress, Training
 from ..words import stamp, wall
 from .asked import Asked
 from .flags import Nets, Test
 from .networds import Contender, contenders, trained_by
 from .screen import Bars, Screen
 
+PACK = 128  # series with a net each that are trained in one computation
 SHARE = 0.2  # of the data, tested on if nothing else is said
 AUTO = "auto"
 BESIDE = ("lightgbm", "xgboost", "autoets", "theta")
@@ -47,10 +50,25 @@ class Race:
         if row.mixed:
             return partial(forecast.ensemble, task=task, nets=row.mixed, training=row.training)
         learns = row.trained or isinstance(row.net, Ridge | SeasonalRidge)
+        if self.per_series and isinstance(row.net, PeriodKernel):
+            return partial(each, task=task, net=row.net, training=row.training, watch=watch)
         return partial(
             forecast.fit, task=task, net=row.net, training=row.training, per_series=self.per_series and learns,
             members=self.members if row.trained else 1, watch=watch,
         )  # fmt: skip
+
+
+def each(panel: Panel, *, task: Task, net: PeriodKernel, training: Training, watch: Callable[[Progress], None] | None) -> Forecaster:
+    """A net for every series: in one computation, or, of many series, pack after pack in all processes at hand."""
+    if len(panel) <= PACK:
+        return forecast.fit(panel, task, net, training, per_series=True, watch=watch)
+
+    def told(done: Done) -> None:
+        share = round(training.epochs * done.series / done.of)
+        if watch:
+            watch(Progress(share, training.epochs, done.of - done.series, nan, nan, done.seconds))
+
+    return fit_each(panel, task, net, training, size=PACK, watch=told)
 
 
 def race(nets: Nets, training: Mapping[str, Any]) -> Race:
