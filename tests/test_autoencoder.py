@@ -6,6 +6,7 @@ from torch import Tensor
 
 import naive
 from foretell.detect.autoencoding import train_autoencoder
+from foretell.detect.rewriting import fit_autoencoder
 from foretell.errors import TaskError
 from foretell.nets import LSTMAutoencoder
 from foretell.noise import streams
@@ -61,3 +62,26 @@ def test_it_learns_to_write_normal_windows_again() -> None:
 def test_wrong_options_get_a_sentence(make, sentence: str) -> None:
     with pytest.raises(TaskError, match=sentence):
         make()
+
+
+@pytest.mark.parametrize("unroll", ["median", "last"])
+def test_as_the_inside_of_a_detector_it_sees_a_planted_fault_and_passes_over_gaps(unroll) -> None:
+    found, _ = runs()
+    gappy = found[0].clone()
+    gappy[50] = torch.nan
+    fitted, curves = fit_autoencoder(SPEC, [gappy, found[1]], Training(epochs=8, batch=16, loss="mse", stop=0.15, optimizer={"rate": 0.02}), unroll)
+    assert curves.stop.shape[1] <= 8
+    other = found[0][:60].clone()
+    plain = fitted.say(other)
+    assert plain.expected is not None
+    torch.testing.assert_close(plain.error, other - plain.expected)
+    assert not bool(plain.error[SPEC.window :].isnan().any())
+    strange = other.clone()
+    strange[30, 1] += 4
+    error = fitted.say(strange).error
+    assert error[:, 1].nan_to_num(0.0).abs().argmax() == 30
+    changed = (error - plain.error).nan_to_num(0.0).abs().amax(1).nonzero().flatten()
+    assert 30 - fitted.ahead <= int(changed.min()) <= int(changed.max()) <= 30 + fitted.back
+    strange[30] = torch.nan
+    assert fitted.say(strange).error[30].isnan().all()
+    assert fitted.say(strange[:4]).error.isnan().all()  # shorter than a window
