@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import time
 
 import torch
 from guidebook import run
@@ -26,9 +27,11 @@ def main() -> None:
     normal = Normal(runs, torch.stack([torch.zeros_like(rows), rows], 1))
     training = Training(**{**options, "epochs": 2})
     names = [f"detector {member}" for member in range(asked.members)]
-    found = train_gans(net, [normal] * asked.members, training, names=names)
+    busy = list[float]()  # processor time at the end of each epoch
+    found = train_gans(net, [normal] * asked.members, training, names=names, watch=lambda progress: busy.append(time.process_time()))
     seconds = float(found.curves.seconds[-1])
-    print(json.dumps({"windows": asked.windows * asked.members, "seconds": seconds, "versions": f"foretell {ft.__version__}"}))
+    told = {"windows": asked.windows * asked.members, "seconds": seconds, "processor": busy[1] - busy[0], "versions": f"foretell {ft.__version__}"}
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":
