@@ -32,6 +32,7 @@ ROWS = (
     ("choosing",),
     ("reading", "storage", "plotting", "page", "diagnosis"),
     ("reporting", "packs"),
+    ("planreport",),
     ("cli", "studio"),
     ("__init__", "__main__"),
 )

@@ -58,6 +58,19 @@ class Screen:
             ends = [stamp(wall(backtest.clock, step), backtest.clock) for step in (part.first, part.last)]
             self.show(f"  {part.name:<9} {ends[0]} … {ends[1]}, {part.rows:,} window{'' if part.rows == 1 else 's'}")
 
+    def table(self, columns: Mapping[str, Sequence[str]]) -> None:
+        """A table of texts, the first column left, the others right."""
+        from rich import box
+        from rich.table import Table
+
+        grid = Table(*columns, box=box.SIMPLE_HEAD)
+        for at, column in enumerate(grid.columns):
+            column.justify, column.no_wrap = "left" if at == 0 else "right", True
+        for row in zip(*columns.values(), strict=True):
+            grid.add_row(*row)
+        if not self.quiet and not self.json:
+            _console().print(grid, markup=False, highlight=False)
+
     @contextmanager
     def progress(self) -> Iterator["Bars"]:
         """Bars while something runs; nothing is drawn where nobody looks."""

@@ -36,7 +36,7 @@ class Response(Spec):
     """
 
     media: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(min_length=1)
-    prior: float = Field(default=1e-3, ge=0)
+    prior: float = Field(default=3e-3, ge=0)
     shrink: float = Field(default=1e-3, ge=0)
 
     def build(self, shape: Shape, streams: Sequence[Generator]) -> "ResponseNet":

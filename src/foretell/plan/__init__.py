@@ -1,8 +1,27 @@
 """Plan: what-if, response curves, promotions, and the budget that pays."""
 
-from .allocation import allocate
+from .ahead import usual
+from .allocation import allocate, judge
 from .curves import Curve, response
+from .fitting import fit_flexible, fit_media
+from .limits import limits
 from .plans import Goal, Plan
+from .promoting import Promotion, promotion
 from .scenarios import WhatIf, what_if
 
-__all__ = ["Curve", "Goal", "Plan", "WhatIf", "allocate", "response", "what_if"]
+__all__ = [
+    "Curve",
+    "Goal",
+    "Plan",
+    "Promotion",
+    "WhatIf",
+    "allocate",
+    "fit_flexible",
+    "fit_media",
+    "judge",
+    "limits",
+    "promotion",
+    "response",
+    "usual",
+    "what_if",
+]

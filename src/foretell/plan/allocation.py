@@ -1,6 +1,6 @@
 """allocate: the budget that pays most, by the gradient of a fitted model, with a certificate."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from .ahead import checked_controls, written
 from .ascent import Found, Objective, ascend
 from .bounds import Bounds, Budget, columns_of, outside, seen_range, space_of
 from .follow import followers
-from .plans import Goal, Plan
+from .plans import Band, Goal, Plan
 from .space import Space
 from .surface import Surface, surface
 
@@ -162,7 +162,9 @@ def _settled(job: _Job, found: Found, allowed: Space, least_change: float, start
 
 
 def _plan(job: _Job, found: Found, allowed: Space, panel: Panel, origin: int, model: Forecaster, notes: list[str]) -> Plan:
-    seen, plan = job.surface, found.plan
+    seen = job.surface
+    still = (found.plan - job.written).abs() <= 1e-9 * found.plan.abs().max()
+    plan = torch.where(still, job.written, found.plan)  # what is not changed is not changed by a rounding either
     cases = torch.stack([plan, job.written, job.bare(plan), job.bare(job.written)])
     with torch.no_grad():
         total, before, bare, bare_before = seen.total(cases)
@@ -191,3 +193,17 @@ def marginal_returns(total: Callable[[Tensor], Tensor], plan: Float[Tensor, "ste
         found = total(at)[0]
         slopes = [torch.autograd.grad(one, at, retain_graph=True)[0][0].mean(0) for one in found]
     return torch.stack(slopes)
+
+
+def judge(
+    model: Forecaster, panel: Panel, made: Plan, controls: Sequence[str], *, follows: Mapping[str, str] | None = None, origin: When | None = None
+) -> Band:
+    """What a model, this or another, expects a plan to gain over the written one: for a second opinion. `controls` are those the plan was
+    made with, in their order."""
+    told = written(model, panel, tuple(controls), origin)
+    seen = surface(model, told.panel, tuple(controls), origin=told.origin, follows=followers(model, panel, tuple(controls), follows or {}, told.origin))
+    if seen.columns != made.columns:
+        raise TaskError(f"this plan has the columns {', '.join(made.columns)}; these controls give {', '.join(seen.columns)}")
+    with torch.no_grad():
+        total, before = seen.total(torch.stack([made.spend, made.written]))
+    return Band(total - before)

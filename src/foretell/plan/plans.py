@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
-from ..frames import to_frame
+from ..frames import html_table, to_frame
 from ..panel import NAMES, Names
 from ..spec import Spec
 from ..words import number, percent
@@ -165,6 +165,4 @@ class Plan:
         ))  # fmt: skip
 
     def _repr_html_(self) -> str:
-        from ..frames import html_table
-
         return html_table(self.rows())

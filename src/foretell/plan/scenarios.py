@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import TaskError, nearest
 from ..forecaster import Forecaster, When
-from ..frames import to_frame
+from ..frames import html_table, to_frame
 from ..outcome import Forecast
 from ..panel import Panel
 from .ahead import ahead, before, checked_controls, with_ahead, written
@@ -73,8 +73,6 @@ class WhatIf:
         return {"scenario": np.full(size, name, dtype=object), **columns, **{key: value.numpy().ravel() for key, value in extra.items()}}
 
     def _repr_html_(self) -> str:
-        from ..frames import html_table
-
         return html_table(self.rows())
 
 

@@ -1,0 +1,102 @@
+"""Limits: what the history of some controls cannot tell, in sentences, each with the number it rests on."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from ..panel import Panel
+from ..words import number, percent, stamp, wall
+from .ahead import YEAR, before
+
+TOGETHER, STEADY, SEASONAL, FEW, BROKEN = 0.8, 0.15, 0.5, 10, 4.0
+EDGE = 0.15  # of the history at each end in which no break is looked for
+
+
+def limits(panel: Panel, target: str, controls: Sequence[str], origin: int) -> tuple[str, ...]:
+    """Sentences on one series: its length, controls that moved together or hardly at all or with the season, values never seen,
+    a broken level. The last one holds for every history."""
+    lines = {name: _line(panel, name, origin) for name in (target, *controls)}
+    year, size = YEAR / panel.clock.seconds, len(lines[target])
+    found = [
+        *_short(panel, size, year, len(controls)),
+        *(_moved_together(a, b, lines) for a, b in combinations(controls, 2)),
+        *(_hardly_moved(name, lines[name]) for name in controls),
+        *(_with_season(name, lines[name], year) for name in controls if size >= year),
+        *(_never_zero(name, lines[name]) for name in controls),
+        *(_break(panel, name, lines[name], origin) for name in (target, *controls) if size < 2 * year),
+        f"history is not an experiment: if {' and '.join(controls[:3])}{' …' if len(controls) > 3 else ''} were raised when sales were expected to rise "
+        f"anyway, a part of what looks like their effect is not; a test that raises one control in some weeks or places, chosen by lot, would tell",
+    ]  # fmt: skip
+    return tuple(sentence for sentence in found if sentence)
+
+
+def _line(panel: Panel, name: str, origin: int) -> np.ndarray:
+    values, observed = before(panel, name, origin)
+    return values[0].where(observed[0], np.nan).double().numpy()
+
+
+def _short(panel: Panel, size: int, year: float, controls: int) -> list[str]:
+    found = []
+    if size < 2 * year:
+        span = f"{size} steps of {panel.clock.step}"
+        found.append(f"{span} are less than two years: what comes back every year cannot be told from spend that moved at the same time")
+    needed = 4 * controls + 8
+    if size < FEW * needed:
+        found.append(f"{size} steps for about {needed} parameters, {size / needed:.1f} each: below {FEW} the curves lean on their prior more than on the data")
+    return found
+
+
+def _moved_together(a: str, b: str, lines: dict[str, np.ndarray]) -> str:
+    r = _correlation(lines[a], lines[b])
+    return f"{a} and {b} moved together (correlation {r:.2f}): the data cannot say which of them worked" if abs(r) > TOGETHER else ""
+
+
+def _hardly_moved(name: str, line: np.ndarray) -> str:
+    mean = float(np.nanmean(line))
+    spread = float(np.nanstd(line)) / mean if mean > 0 else 0.0
+    return f"{name} hardly varied ({percent(spread)} about its mean): its curve is not in the data" if spread < STEADY else ""
+
+
+def _with_season(name: str, line: np.ndarray, year: float) -> str:
+    """The share of a control's variance that two yearly harmonics explain."""
+    angle = 2 * np.pi * np.arange(len(line)) / year
+    design = np.stack([np.ones_like(angle), *(f(k * angle) for k in (1, 2) for f in (np.sin, np.cos))], 1)
+    seen = np.isfinite(line)
+    weight, *_ = np.linalg.lstsq(design[seen], line[seen], rcond=None)
+    whole = float(np.var(line[seen]))
+    share = 1 - float(np.var(line[seen] - design[seen] @ weight)) / whole if whole > 0 else 0.0
+    return f"{percent(share)} of what {name} varied by follows the time of year: its effect and the season's are hard to tell apart" if share > SEASONAL else ""
+
+
+def _never_zero(name: str, line: np.ndarray) -> str:
+    least = float(np.nanmin(line))
+    return f"{name} was never below {number(least)}: what would happen without it is beyond the data" if least > 0 else ""
+
+
+def _break(panel: Panel, name: str, line: np.ndarray, origin: int) -> str:
+    """The split at which the levels before and after differ most, in standard errors that allow for the memory of the series."""
+    edge = max(5, round(EDGE * len(line)))
+    best, at = 0.0, 0
+    for cut in range(edge, len(line) - edge):
+        if abs(score := _shift(line[:cut], line[cut:])) > abs(best):
+            best, at = score, cut
+    if abs(best) < BROKEN:
+        return ""
+    first, last = float(np.nanmean(line[:at])), float(np.nanmean(line[at:]))
+    when = stamp(wall(panel.clock, origin - len(line) + 1 + at), panel.clock)
+    return f"the level of {name} breaks at {when}, from {number(first)} to {number(last)}: what was learned before may not hold after it"
+
+
+def _shift(one: np.ndarray, two: np.ndarray) -> float:
+    rest = np.concatenate([one - np.nanmean(one), two - np.nanmean(two)])
+    memory = min(0.9, max(0.0, _correlation(rest[1:], rest[:-1])))
+    error = np.nanstd(rest) * np.sqrt((1 / len(one) + 1 / len(two)) * (1 + memory) / (1 - memory))
+    return float((np.nanmean(two) - np.nanmean(one)) / error) if error > 0 else 0.0
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    both = np.isfinite(a) & np.isfinite(b)
+    if both.sum() < 8 or np.std(a[both]) == 0 or np.std(b[both]) == 0:
+        return 0.0
+    return float(np.corrcoef(a[both], b[both])[0, 1])

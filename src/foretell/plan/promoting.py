@@ -1,0 +1,178 @@
+"""promotion: what a discount brings over the same days without it, during and after, and the margin from which it pays."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import TaskError
+from ..forecaster import Forecaster, When, step_of
+from ..frames import html_table, to_frame
+from ..panel import NAMES, Names, Panel, positions
+from .ahead import ahead, checked_controls, usual, with_ahead, written
+from .bounds import outside, seen_range
+from .plans import Band
+from .surface import surface
+
+ALL = "(all)"
+
+
+@dataclass(frozen=True, eq=False)
+class Promotion:
+    """The target with the promotion and without it, in its units; bands are over the ensemble, paired by member.
+
+    `first` and `days` say which of the steps ahead are promoted, counted from 0; steps before that are no part of any number."""
+
+    promoted: Float[Tensor, "member series step"]
+    bare: Float[Tensor, "member series step"]
+    first: int
+    days: int
+    discount: float
+    series: tuple[str, ...]
+    times: np.ndarray
+    target: str
+    names: Names = NAMES
+    notes: tuple[str, ...] = ()
+
+    def lift(self, item: str | None = None) -> Band:
+        """Share by which the promoted days exceed the same days without the promotion; 0.5 is half as much again. None: all items."""
+        at = slice(self.first, self.first + self.days)
+        return Band(self._of(self.promoted, item)[:, at].sum(1) / self._of(self.bare, item)[:, at].sum(1).clamp(min=1e-12) - 1)
+
+    def during(self, item: str | None = None) -> Band:
+        """Extra units on the promoted days."""
+        return Band(self._difference(item)[:, self.first : self.first + self.days].sum(1))
+
+    def after(self, item: str | None = None) -> Band:
+        """Extra units after the promotion, up to the end of the horizon: below 0, later demand was brought forward."""
+        return Band(self._difference(item)[:, self.first + self.days :].sum(1))
+
+    def total(self, item: str | None = None) -> Band:
+        """The cumulative long-run effect: during and after."""
+        return Band(self._difference(item)[:, self.first :].sum(1))
+
+    def path(self, item: str | None = None) -> Band:
+        """Extra units day by day."""
+        return Band(self._difference(item))
+
+    def break_even(self, item: str | None = None) -> Band:
+        """The margin at full price, as a share of it, from which the promotion pays: discount × units sold on discount / extra units in
+        the long run. Above 1, or infinite where the long run brings nothing extra: it pays at no margin."""
+        extra = self._difference(item)[:, self.first :].sum(1)
+        given = self.discount * self._of(self.promoted, item)[:, self.first : self.first + self.days].sum(1)
+        return Band(torch.where(extra > 0, given / extra.clamp(min=1e-12), torch.inf))
+
+    def profit(self, margin: float, item: str | None = None) -> Band:
+        """Gain in profit at this margin (share of the full price), in units of the full price."""
+        given = self.discount * self._of(self.promoted, item)[:, self.first : self.first + self.days].sum(1)
+        return Band(margin * self._difference(item)[:, self.first :].sum(1) - given)
+
+    def frame(self) -> Any:
+        """One row an item and step: with and without, the difference with its 80 % band, cumulated from the first promoted day."""
+        steps = self.promoted.shape[2]
+        run = self.promoted - self.bare
+        run[..., : self.first] = 0
+        band, whole = Band(self.promoted - self.bare), Band(run.cumsum(2))
+        ends, far = band.ends(), whole.ends()
+        values = {
+            "promoted": Band(self.promoted).mean, "bare": Band(self.bare).mean,
+            "difference": band.mean, "difference-lo-80": ends[0], "difference-hi-80": ends[1],
+            "cumulative": whole.mean, "cumulative-lo-80": far[0], "cumulative-hi-80": far[1],
+        }  # fmt: skip
+        columns = {self.names.id: np.repeat(np.array(self.series, dtype=object), steps), self.names.time: np.tile(self.times, len(self.series))}
+        return to_frame(columns | {name: value.double().numpy().ravel() for name, value in values.items()}, self.names.native)
+
+    def table(self, level: int | float = 80) -> Any:
+        """One row an item and one for all: lift, extra during, after and in total, break-even margin, each with its band."""
+        return to_frame(self.rows(level), self.names.native)
+
+    def rows(self, level: int | float = 80) -> dict[str, np.ndarray]:
+        """The columns of `table()`."""
+        items: list[str | None] = [*self.series, *([None] if len(self.series) > 1 else [])]
+        columns: dict[str, np.ndarray] = {self.names.id: np.array([item or ALL for item in items], dtype=object)}
+        for name, of in (("lift", self.lift), ("during", self.during), ("after", self.after), ("total", self.total), ("break_even", self.break_even)):
+            bands = [of(item) for item in items]
+            ends = [band.ends(level) for band in bands]
+            columns[name] = np.array([float(band.mean) for band in bands])
+            columns[f"{name}-lo-{level:g}"] = np.array([float(low) for low, _ in ends])
+            columns[f"{name}-hi-{level:g}"] = np.array([float(high) for _, high in ends])
+        return columns
+
+    def _of(self, values: Float[Tensor, "member series step"], item: str | None) -> Float[Tensor, "member step"]:
+        if item is None:
+            return values.sum(1)
+        return values[:, positions([item], self.series, "series")[0]]
+
+    def _difference(self, item: str | None) -> Float[Tensor, "member step"]:
+        return self._of(self.promoted - self.bare, item)
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows())
+
+
+def promotion(
+    model: Forecaster,
+    panel: Panel,
+    discount: float,
+    *,
+    channel: str = "discount",
+    price: bool = False,
+    first: int = 1,
+    days: int = 7,
+    target: str | None = None,
+    origin: When | None = None,
+) -> Promotion:
+    """What a promotion of `days` steps, beginning at step `first` ahead, brings over the same steps without it, for every series.
+
+    `channel` is known ahead and holds the discount as a share (0 without one), or with `price` the price itself, which is then lowered by
+    that share of its usual value. The horizon must reach past the promotion to show what follows it. TaskError where it does not fit.
+    """
+    checked_controls(model, panel, [channel])
+    horizon = model.task.horizon
+    if not 0 < discount < 1:
+        raise TaskError(f"a discount is a share between 0 and 1, like 0.2; got {discount:g}")
+    if first < 1 or days < 1 or first - 1 + days > horizon:
+        raise TaskError(f"a promotion of {days} steps from step {first} on does not fit into the model's horizon of {horizon} steps")
+    told = written(model, _usual_price(model, panel, channel, price, origin), [channel], origin)
+    bare = ahead(told.panel, channel, told.origin, horizon) if price else torch.zeros(len(panel), horizon, dtype=panel.values.dtype)
+    lowered = bare.clone()
+    at = slice(first - 1, first - 1 + days)
+    lowered[:, at] = bare[:, at] * (1 - discount) if price else discount
+    seen = surface(model, told.panel, [channel], origin=told.origin, target=target)
+    plans = torch.zeros(2, horizon, len(seen.columns), dtype=torch.float64)
+    for line, values in zip(plans, (lowered, bare), strict=True):
+        line[:, seen.column[:, 0]] = values.double().T
+    with torch.no_grad():
+        out = seen.outcome(plans).double()
+    low, high = seen_range(panel, seen, told.origin)
+    beyond = outside(plans[0, at], low, high).double().mean()
+    times = panel.clock.local((told.origin + torch.arange(1, horizon + 1)).numpy())
+    return Promotion(
+        out[0], out[1], first - 1, days, discount, panel.series, times, seen.function.targets[seen.target], panel.names,
+        _notes(float(beyond), seen.members, horizon - first + 1 - days),
+    )  # fmt: skip
+
+
+def _usual_price(model: Forecaster, panel: Panel, channel: str, price: bool, origin: When | None) -> Panel:
+    """A discount that is not written is none; a price that is not is the last one seen."""
+    last = panel.last(*model.roles.target)
+    step = int(last[0]) if origin is None else step_of(panel.clock, origin)
+    now = ahead(panel, channel, step, model.task.horizon)
+    if bool(now.isfinite().all()):
+        return panel
+    stand_in = usual(panel, channel, step) if price else torch.zeros(len(panel), dtype=panel.values.dtype)
+    return with_ahead(panel, step, {channel: torch.where(now.isfinite(), now, stand_in[:, None].to(now.dtype))})
+
+
+def _notes(beyond: float, members: int, left: int) -> tuple[str, ...]:
+    notes = []
+    if beyond:
+        notes.append(f"{beyond:.0%} of the promoted values lie outside what their series' history has seen")
+    if members == 1:
+        notes.append("one member: no bands; fit with members= and Training(halves=True)")
+    if left < 1:
+        notes.append("the horizon ends with the promotion: what it takes from later days is not in these numbers")
+    return tuple(notes)
