@@ -58,7 +58,7 @@ def m5() -> Source | None:
     calendar known ahead. Three blocks of 28 days, the last 84 days; every model is fitted again before each. RMSSE by the
     competition: squared errors over the mean squared change from day to day since the first sale; weighted by the revenue
     of the 28 days before the block; WAPE over all series and days. Means of the three blocks. All that was chosen (features, λ,
-    scale) was chosen on ten blocks before these three."""
+    scale) was chosen on six to thirteen blocks before these three."""
     folder = DATA / "retail" / "m5"
     if not folder.is_dir():
         return None
