@@ -6,6 +6,7 @@ from .baseline import Drift, MovingAverage, SeasonalNaive
 from .choosing import Choice, choose
 from .clock import Clock
 from .diagnosis import Diagnosis, diagnose
+from .dossier import dossier
 from .errors import DataError, FileError, ForetellError, TaskError
 from .examples import example
 from .explanation import explain
@@ -15,6 +16,7 @@ from .optim import Optimizer
 from .outcome import Forecast
 from .panel import Panel, calendar_of, from_array
 from .plotting import plot
+from .portraits import portrait
 from .reading import Reading, check, read, read_m5
 from .reporting import report
 from .scoreboard import Backtest
@@ -52,6 +54,7 @@ __all__ = [
     "choose",
     "detect",
     "diagnose",
+    "dossier",
     "example",
     "explain",
     "forecast",
@@ -63,6 +66,7 @@ __all__ = [
     "plan",
     "plot",
     "price_channels",
+    "portrait",
     "read",
     "read_m5",
     "report",

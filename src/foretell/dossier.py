@@ -1,0 +1,150 @@
+"""One self-contained why.html: the forecast, what made it, how far the explanation itself can be trusted."""
+
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+
+import torch
+
+from .attribution.effects import dependence
+from .attribution.types import Attribution
+from .explanation.asked import ask, calendar
+from .explanation.explain import METHODS, agreement
+from .explanation.parts import components
+from .forecaster import Forecaster
+from .page import Column, Section, folded, page, pairs, paragraphs, table, write
+from .panel import Panel
+from .plotting import plot
+from .portraits import Figure, draw_curve, largest, named, portrait
+from .words import Words, decimals, number, percent, words
+
+CURVES = 4  # channels whose curves are drawn
+HEARD = 0.01  # share of all contributions from which a channel's curve says something
+WINDOWS = 40  # of the summary and the curves
+
+
+def dossier(path: str | Path, why: Attribution, model: Forecaster, panel: Panel, *, example: int = 0, lang: str = "en", title: str | None = None) -> Path:
+    """Writes the page of an explanation that `explain` gave, and returns its path. `example` is the window shown; the summary
+    and the curves use earlier windows of the same series. The file appears whole or not at all."""
+    say = words(lang)
+    series = why.labels.examples[example]
+    one = why.pick([example])
+    sections = [
+        Section(say["forecast"], (say["why_forecast_text"],), _forecast(model, panel, one, series, say)),
+        *([Section(say["why_parts"], (say["why_parts_text"],), portrait(one, "parts", lang=lang))] if one.prediction.shape[1] > 1 else []),
+        Section(say["why_waterfall"], (say["why_waterfall_text"],), portrait(one, "waterfall", lang=lang), _table(one, say)),
+        Section(say["why_lags"], (say["why_lags_text"],), portrait(one, "lags", lang=lang)),
+        Section(say["why_cells"], (say["why_cells_text"],), portrait(one, "cells", lang=lang)),
+        *_global(model, panel.pick(series), one, say),
+        _trust(model, panel.pick(series), one, say),
+    ]
+    heading = title or say["why_title"].format(target=why.labels.target, series=series)
+    ahead = one.labels.ahead
+    under = say["why_under"].format(net=type(model.net).__name__, first=str(ahead[0, 0]).replace("T", " ")[:16]) if ahead is not None else ""
+    return write(Path(path), page(heading, under, _top(one, say), sections, say))
+
+
+def headline(why: Attribution, say: Words, example: int = 0) -> list[str]:
+    """The highest step in words, and what all parts do over the horizon."""
+    top = int(why.prediction[example].argmax())
+    said = _sentence(why, example, top, say)
+    whole = why.prediction[example].double()
+    left = float(why.residual[example].abs().max())
+    share = left / max(float(whole.abs().mean()), 1e-12)
+    return [said, say["why_left"].format(residual=number(left), share=percent(share, 3))]
+
+
+def _sentence(why: Attribution, example: int, output: int, say: Words) -> str:
+    parts = sorted(((n, float(v[example, output])) for n, v in components(why).items()), key=lambda p: -abs(p[1]))
+    digits = decimals([float(why.prediction[example, output])])
+    told = ", ".join(f"{named(n, say)} {_signed(v, digits)}" for n, v in parts[:4])
+    rest = sum(v for _, v in parts[4:])
+    told += f", {say['why_else']} {_signed(rest, digits)}" if parts[4:] else ""
+    when = "" if why.labels.ahead is None else str(why.labels.ahead[example, output]).replace("T", " ")[:16]
+    facts = {"target": why.labels.target, "when": when, "value": number(float(why.prediction[example, output]), digits)}
+    return say["why_head"].format(**facts, base=number(float(why.base[example, output]), digits), parts=told)
+
+
+def _signed(value: float, digits: int) -> str:
+    return ("+" if value >= 0 else "") + number(value, digits)
+
+
+def _top(why: Attribution, say: Words) -> str:
+    facts = [(number(float(why.prediction.max())), say["why_highest"]), (number(float(why.residual.abs().max())), say["why_residual_tile"])]
+    facts.append((why.method.replace("_", " "), say["why_method"]))
+    if "agreement" in why.facts:
+        facts.append((f"{why.facts['agreement']:.2f}", say["why_agreement_tile"]))
+    tiles = "".join(f'<div class="tile"><b>{escape(value)}</b><span>{escape(name)}</span></div>\n' for value, name in facts)
+    warned = paragraphs(why.warnings)
+    return f'<div class="head">{paragraphs(headline(why, say))}{warned}</div>\n<div class="tiles">\n{tiles}</div>\n'
+
+
+def _forecast(model: Forecaster, panel: Panel, why: Attribution, series: str, say: Words) -> Figure:
+    last = why.labels.times["past"][0, -1]
+    return plot(model.predict(panel.pick(series), origin=last), history=panel.pick(series), lang=say.lang)
+
+
+def _table(why: Attribution, say: Words) -> str:
+    """Every step: usual, each part, residual, forecast."""
+    parts = largest(components(why), 0)
+    ahead = why.labels.ahead
+    times = [str(t).replace("T", " ")[:16] for t in ahead[0]] if ahead is not None else [str(i) for i in range(why.prediction.shape[1])]
+    rows = {say["why_base"]: why.base[0], **{named(n, say): v[0] for n, v in parts.items()}, say["why_residual"]: why.residual[0]}
+    rows[say["why_forecast"]] = why.prediction[0]
+    columns = [Column(say["time"], times, left=True)]
+    columns += [Column(name, [number(float(v), decimals(value.abs().tolist())) for v in value]) for name, value in rows.items()]
+    return folded(say["why_table"], table(columns))
+
+
+def _global(model: Forecaster, panel: Panel, why: Attribution, say: Words) -> list[Section]:
+    """What the model uses over many windows; and how the forecast moves with each measured channel known ahead."""
+    origins = _origins(model, panel, why)
+    if len(origins) < 3:
+        return []
+    asked = ask(model, panel, origins, "step", "typical", None, why.labels.target or None, 80.0)
+    every = replace(METHODS["deeplift" if why.method != "shapley" else "shapley"](asked), labels=asked.labels, facts={"season": float(asked.season)})
+    found = [Section(say["why_summary"], (say["why_summary_text"].format(count=len(origins)),), portrait(every, "summary", lang=say.lang))]
+    moving = [c for c in model.roles.features if c not in calendar(model) and c not in model.roles.target]
+    size = {c: float(every.by_channel()[c].abs().mean()) for c in moving}
+    whole = sum(float(value.abs().mean()) for value in every.by_channel().values())
+    for name in sorted((c for c in moving if size[c] > HEARD * whole), key=lambda c: -size[c])[:CURVES]:
+        where = [(block, names.index(name)) for block, names in asked.labels.channels.items() if name in names]
+        curve = dependence(asked.f, asked.blocks, where, change="set", name=name)
+        found.append(Section(say["why_curve"].format(name=name), (say["why_curve_text"],), draw_curve(curve, why.labels.target, say)))
+    return found
+
+
+def _origins(model: Forecaster, panel: Panel, why: Attribution) -> list[int]:
+    """Clock steps at the same place in the season as the window's own, the latest that the data hold."""
+    f, _ = model.function(panel, why.labels.times["past"][0, -1])
+    last, season = int(f.origin[0]), max(1, panel.clock.season)
+    first = int(panel.start.max()) + model.context
+    steps = range(last, first, -season)
+    return list(steps[: WINDOWS * max(1, len(steps) // WINDOWS) : max(1, len(steps) // WINDOWS)][:WINDOWS])
+
+
+def _trust(model: Forecaster, panel: Panel, why: Attribution, say: Words) -> Section:
+    """The explanation's own error, other methods beside it, what it is relative to, and the limits of all of it."""
+    asked = ask(model, panel, why.labels.times["past"][0, -1], "step", "typical", None, why.labels.target or None, 80.0)
+    body = ""
+    if why.prediction.shape == (1, model.task.horizon) and why.baseline is not None and why.baseline.name == "typical":
+        rows = []
+        for name in ("deeplift", "integrated_gradients", "occlusion" if asked.blocks["past"][0].numel() <= 800 else "gradient_input", "shapley"):
+            other = why if name == why.method else METHODS[name](asked)
+            rows.append((name, agreement(why, other) if name != "shapley" else _grouped(why, other), other.gap, other.cost.seconds))
+        columns = [
+            Column(say["why_method"], [r[0].replace("_", " ") for r in rows], left=True),
+            Column(say["why_agreement"], [f"{r[1]:.3f}" for r in rows]),
+            Column(say["why_gap"], [percent(r[2], 3) for r in rows]),
+            Column(say["why_seconds"], [f"{r[3]:.2f}" for r in rows]),
+        ]
+        body = table(columns)
+    facts = [(say["why_baseline"], say.named("why_baseline_", why.baseline.name if why.baseline else "–"))]
+    facts += [(say["why_context"], ", ".join(asked.fixed) or "–")]
+    return Section(say["why_trust"], (say["why_trust_text"], say["why_world"]), body=body + pairs(facts, say["fact"], say["value"]))
+
+
+def _grouped(one: Attribution, two: Attribution) -> float:
+    """Correlation of both methods' sums over the groups."""
+    a, b = (torch.stack(list(replace(w, groups=two.groups).by_group().values())).flatten().double() for w in (one, two))
+    return float(torch.corrcoef(torch.stack([a, b]))[0, 1]) if len(a) > 1 else 1.0

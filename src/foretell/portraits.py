@@ -1,0 +1,197 @@
+"""Pictures of an explanation: the forecast and what made it, step by step; which lag acts on which step; which channel when."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .attribution.types import Attribution, Curve
+from .errors import TaskError, nearest
+from .explanation.parts import components
+from .plotting import COLOURS, GRID, INK, MUTED, dressed
+from .words import Words, number, words
+
+Figure = Any  # plotly.graph_objects.Figure
+KINDS = ("parts", "waterfall", "lags", "cells", "summary")
+SHOWN = 8  # components told apart; the others are summed
+LEFT = "#c5ccd3"  # what is not explained, and the usual value
+UP, DOWN = COLOURS[0], COLOURS[1]
+PARTS = (*COLOURS, "#8a949e", "#6b4c9a", "#dfe3e8")
+SCALE = [[0, DOWN], [0.5, "#ffffff"], [1, UP]]
+
+
+def portrait(why: Attribution, kind: str = "parts", *, example: int = 0, lang: str = "en") -> Figure:
+    """One picture of an explanation: "parts" stacked over the horizon, the "waterfall" of a step chosen by a slider, own "lags"
+    against steps ahead, "cells" of every channel in time, or a "summary" over all windows and steps. `example` is the window."""
+    table = {"parts": draw_parts, "waterfall": draw_waterfall, "lags": draw_lags, "cells": draw_cells, "summary": draw_summary}
+    if kind not in table:
+        raise TaskError(f'no picture "{kind}" of an explanation: {nearest(kind, KINDS)}')
+    return table[kind](why, example, words(lang))
+
+
+def draw_parts(why: Attribution, example: int, say: Words) -> Figure:
+    """Bars from the usual forecast to this one: what each part adds at each step, what is left unexplained in grey; the line is the sum."""
+    from plotly.graph_objects import Figure as New
+
+    figure, times = New(), _times(why, example)
+    for at, (name, value) in enumerate(largest(components(why), example).items()):
+        colour = PARTS[min(at, len(PARTS) - 1)]
+        figure.add_bar(x=times, y=_list(value[example]), name=escape(named(name, say)), marker={"color": colour})
+    figure.add_bar(x=times, y=_list(why.residual[example]), name=say["why_residual"], marker={"color": LEFT, "pattern": {"shape": "/"}})
+    change = why.prediction[example] - why.base[example]
+    figure.add_scatter(x=times, y=_list(change), mode="lines+markers", name=say["why_change"], line={"color": INK, "width": 2}, marker={"size": 5})
+    figure.update_layout(barmode="relative", bargap=0.15, height=460)
+    return dressed(figure, say, legend=True).update_yaxes(title_text=say["why_axis"].format(target=escape(why.labels.target)))
+
+
+def draw_waterfall(why: Attribution, example: int, say: Words) -> Figure:
+    """From the usual value to the forecast of one step, part by part; the slider chooses the step."""
+    from plotly.graph_objects import Figure as New
+
+    figure, times = New(), _times(why, example)
+    chosen = largest(components(why), example)
+    top = int(why.prediction[example].argmax())
+    for output in range(len(times)):
+        parts = sorted(((n, float(v[example, output])) for n, v in chosen.items()), key=lambda p: -abs(p[1]))
+        base, end, left = (float(x[example, output]) for x in (why.base, why.prediction, why.residual))
+        steps = [*parts, (say["why_residual"], left)]
+        figure.add_waterfall(
+            x=[say["why_base"], *(escape(named(n, say)) for n, _ in steps), say["why_forecast"]], y=[base, *(v for _, v in steps), end],
+            measure=["absolute", *(["relative"] * len(steps)), "total"], text=[number(v) for v in (base, *(v for _, v in steps), end)],
+            increasing={"marker": {"color": UP}}, decreasing={"marker": {"color": DOWN}}, totals={"marker": {"color": INK}},
+            connector={"line": {"color": GRID}}, visible=output == top, hoverinfo="x+text",
+        )  # fmt: skip
+    marks = [
+        {"label": str(t).replace("T", " ")[:16], "method": "update", "args": [{"visible": [o == n for o in range(len(times))]}]} for n, t in enumerate(times)
+    ]
+    slider = {"active": top, "steps": marks, "pad": {"t": 70}, "currentvalue": {"prefix": say["why_step"] + " "}, "ticklen": 2, "font": {"color": MUTED}}
+    figure.update_layout(height=520, sliders=[slider], yaxis_range=_reach(why, example))
+    return dressed(figure, say).update_layout(showlegend=False, hovermode="closest", margin={"b": 40})
+
+
+def _reach(why: Attribution, example: int) -> list[float]:
+    """Room for every step's waterfall: from its lowest to its highest level; from 0 where that is not far below."""
+    parts = torch.stack([*components(why).values()])[:, example]
+    high = why.base[example] + parts.clamp(min=0).sum(0)
+    low = why.base[example] + parts.clamp(max=0).sum(0)
+    bottom, top = float(low.min()), float(high.max())
+    return [0.0 if 0 <= bottom < 0.3 * top else bottom - 0.05 * (top - bottom), top + 0.08 * (top - bottom)]
+
+
+def draw_lags(why: Attribution, example: int, say: Words) -> Figure:
+    """The target's own past: steps before the origin across, steps ahead upward; whole seasons back show as diagonals."""
+    from plotly.graph_objects import Figure as New
+
+    own = why.values["past"][example, ..., _own(why)].flatten(0, -2)
+    width = own.shape[-1]
+    bound = float(own.abs().max()) or 1.0
+    figure = New()
+    figure.add_heatmap(
+        z=own.double().numpy(), x=-np.arange(width, 0, -1) + 1, y=np.arange(1, len(own) + 1), colorscale=SCALE, zmid=0, zmin=-bound, zmax=bound,
+        colorbar={"title": escape(why.labels.target), "thickness": 12}, hovertemplate="%{x}, +%{y}: %{z:,.4~g}<extra></extra>",
+    )  # fmt: skip
+    figure.update_layout(height=420)
+    dressed(figure, say).update_layout(hovermode="closest")
+    return figure.update_xaxes(title_text=say["why_lag"]).update_yaxes(title_text=say["why_ahead"], showgrid=False)
+
+
+def draw_cells(why: Attribution, example: int, say: Words) -> Figure:
+    """Every channel in time, past then future: what it adds to the mean over the horizon; each row on the same colours."""
+    from plotly.graph_objects import Figure as New
+
+    names, rows = [], []
+    past, future = (why.values[b][example].flatten(0, -3).mean(0) for b in ("past", "future"))
+    clock = np.concatenate([why.labels.times[b][example] for b in ("past", "future")])
+    times = clock.astype("datetime64[s]")
+    for at, name in enumerate(why.channels("past")):
+        known = why.channels("future").index(name) if name in why.channels("future") else None
+        ahead = future[:, known] if known is not None else torch.full((future.shape[0],), torch.nan)
+        line = torch.cat([past[:, at], ahead]).double().numpy()
+        if np.nansum(np.abs(line)) > 0:
+            names.append(escape(name))
+            rows.append(line)
+    table = np.array(rows) if rows else np.zeros((1, len(times)))
+    bound = float(np.nanmax(np.abs(table))) or 1.0
+    figure = New()
+    figure.add_heatmap(z=table, x=times, y=names or ["–"], colorscale=SCALE, zmid=0, zmin=-bound, zmax=bound, colorbar={"thickness": 12}, xgap=0, ygap=2)
+    figure.update_layout(height=150 + 36 * max(1, len(rows)))
+    dressed(figure, say).update_layout(hovermode="closest")
+    figure.add_vline(x=str(why.labels.times["past"][example, -1]), line={"color": INK, "dash": "dot", "width": 1})
+    return figure.update_yaxes(showgrid=False, autorange="reversed")
+
+
+def draw_summary(why: Attribution, example: int, say: Words) -> Figure:
+    """Every window and step as a dot, a row a part; the diamond is the mean size: what the model uses, and which way it acts."""
+    from plotly.graph_objects import Figure as New
+
+    del example
+    figure, random = New(), np.random.default_rng(0)
+    found = largest(components(why), None)
+    for row, (name, value) in enumerate(reversed(found.items())):
+        flat = value.flatten().double().numpy()
+        flat = flat if len(flat) <= 1500 else flat[np.linspace(0, len(flat) - 1, 1500).astype(int)]
+        place = row + 0.32 * (random.random(len(flat)) - 0.5)
+        marker = {"size": 5, "opacity": 0.45, "color": np.where(flat >= 0, UP, DOWN).tolist()}
+        figure.add_scatter(x=flat, y=place, mode="markers", marker=marker, hovertemplate="%{x:,.4~g}<extra>" + escape(named(name, say)) + "</extra>")
+        diamond = {"symbol": "diamond", "size": 12, "color": INK}
+        figure.add_scatter(x=[float(value.abs().mean())], y=[row], mode="markers", marker=diamond, hovertemplate="%{x:,.4~g}<extra></extra>")
+    figure.update_layout(height=110 + 44 * len(found))
+    dressed(figure, say).update_layout(hovermode="closest", showlegend=False)
+    figure.update_yaxes(tickvals=list(range(len(found))), ticktext=[escape(named(n, say)) for n in reversed(found)], showgrid=False)
+    return figure.update_xaxes(title_text=say["why_axis"].format(target=escape(why.labels.target)), zeroline=True, zerolinecolor=LEFT)
+
+
+def draw_curve(curve: Curve, unit: str, say: Words, outputs: Sequence[int] = ()) -> Figure:
+    """Single windows thin, their mean thick, over the values seen (the grey hill): where nothing was seen the lines are guesses."""
+    from plotly.graph_objects import Figure as New
+
+    figure, grid = New(), curve.grid.double().numpy()
+    lines = curve.ice.flatten(2).mean(2) if not outputs else curve.ice.flatten(2)[..., list(outputs)].mean(2)
+    some = np.linspace(0, lines.shape[1] - 1, min(40, lines.shape[1])).astype(int)
+    for at in dict.fromkeys(some.tolist()):
+        figure.add_scatter(x=grid, y=_list(lines[:, at]), mode="lines", line={"color": "#9ec9e2", "width": 1}, showlegend=False, hoverinfo="skip")
+    figure.add_scatter(x=grid, y=_list(lines.mean(1)), mode="lines", line={"color": COLOURS[0], "width": 3}, name=say["why_mean"])
+    if curve.density is not None:
+        low, high = float(lines.min()), float(lines.max())
+        hill = low - 0.02 * (high - low) + 0.18 * (high - low) * (curve.density / curve.density.max().clamp(min=1e-12)).double().numpy()
+        figure.add_scatter(x=grid, y=hill, mode="lines", fill="tozeroy", line={"color": LEFT, "width": 0.5}, name=say["why_seen"])
+        figure.update_yaxes(range=[low - 0.05 * (high - low), high + 0.05 * (high - low)])
+    dressed(figure.update_layout(height=340), say, legend=True)
+    return figure.update_xaxes(title_text=escape(curve.channel)).update_yaxes(title_text=escape(unit))
+
+
+def largest(parts: Mapping[str, Tensor], example: int | None) -> dict[str, Tensor]:
+    """The components of greatest mean size, the rest summed into one."""
+    size = {name: float((value if example is None else value[example]).abs().mean()) for name, value in parts.items()}
+    order = sorted(parts, key=lambda name: -size[name])
+    kept, left = order[:SHOWN], order[SHOWN:]
+    found = {name: parts[name] for name in kept}
+    return found | ({"all else": torch.stack([parts[n] for n in left]).sum(0)} if left else {})
+
+
+def named(part: str, say: Words) -> str:
+    """A component's name in the reader's language; a channel's own name stays."""
+    pieces = part.split()
+    if part.startswith("same time "):
+        return say["why_same"].format(count=pieces[2], unit=say[f"why_{pieces[3].rstrip('s')}"] + (say["why_plural"] if pieces[3].endswith("s") else ""))
+    fixed = {"recent level": "why_level", "rest of its own past": "why_rest", "all else": "why_else"}
+    return say[fixed[part]] if part in fixed else say["why_before"].format(name=part.removesuffix(" before")) if part.endswith(" before") else part
+
+
+def _own(why: Attribution) -> int:
+    names = why.channels("past")
+    return names.index(why.labels.target) if why.labels.target in names else 0
+
+
+def _times(why: Attribution, example: int) -> list[Any]:
+    if why.labels.ahead is None:
+        return list(range(why.prediction.shape[1]))
+    return list(why.labels.ahead[example].astype("datetime64[s]"))
+
+
+def _list(x: Tensor) -> list[float]:
+    values: list[float] = x.double().tolist()
+    return values

@@ -1,0 +1,85 @@
+"""The page and pictures of an explanation, in both languages, and the command that writes them."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import foretell as ft
+from foretell.cli import main
+from foretell.explanation import components, explain
+from foretell.portraits import KINDS, largest, named, portrait
+from foretell.words import words
+from laws import PLAIN, TASK, fitted, plain, rich
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lang", ["en", "ko"])
+def test_every_picture_is_drawn(kind: str, lang: str) -> None:
+    panel = rich()
+    why = explain(fitted("ridge", panel), panel, origin=130)
+    figure = portrait(why, kind, example=1, lang=lang)
+    assert figure.layout.height and figure.data
+
+
+def test_the_bars_of_a_step_and_its_line_agree() -> None:
+    panel = plain()
+    why = explain(fitted("lstm on ridge", panel, PLAIN), panel)
+    figure = portrait(why, "parts", example=2)
+    bars = np.sum([np.array(trace.y) for trace in figure.data if trace.type == "bar"], 0)
+    np.testing.assert_allclose(bars, figure.data[-1].y, atol=1e-9)
+    np.testing.assert_allclose(figure.data[-1].y, (why.prediction - why.base)[2])
+
+
+def test_a_waterfall_ends_at_the_forecast() -> None:
+    panel = plain()
+    why = explain(fitted("ridge", panel, PLAIN), panel)
+    figure = portrait(why, "waterfall")
+    for output, trace in enumerate(figure.data):
+        assert trace.y[0] + sum(trace.y[1:-1]) == pytest.approx(float(why.prediction[0, output])) == pytest.approx(trace.y[-1])
+    assert sum(bool(trace.visible) for trace in figure.data) == 1
+
+
+def test_parts_beyond_the_largest_are_summed() -> None:
+    panel = plain(steps=400)
+    why = explain(fitted("ridge", panel, PLAIN.model_copy(update={"context": 300})), panel)
+    few = largest(components(why), 0)
+    assert len(few) == 9 and "all else" in few
+    assert float(sum(few.values()).sum()) == pytest.approx(float(sum(components(why).values()).sum()))
+    assert named("same time 2 days before", words("ko")) == "2일 전 같은 시각" and named("price before", words("en")) == "price until now"
+
+
+@pytest.mark.parametrize("lang", ["en", "ko"])
+def test_the_page_stands_alone(lang: str, tmp_path: Path) -> None:
+    panel = rich()
+    model = fitted("lstm on ridge", panel)
+    why = explain(model, panel.pick("b"), origin=130)
+    text = ft.dossier(tmp_path / "why.html", why, model, panel, lang=lang).read_text()
+    assert words(lang)["why_world"] in text and not re.search(r'(?:src|href)="https?:', text)
+    assert text.count('<script type="application/json"') >= 6
+    for block in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.S):
+        json.loads(block)
+
+
+def test_the_command_writes_a_page_and_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    panel = plain().pick("a")
+    panel.frame().write_csv("data.csv")
+    ft.save(fitted("ridge", ft.read("data.csv"), PLAIN), "m.foretell")
+    assert main(["explain", "m.foretell", "data.csv", "--out", "why.html"]) == 0
+    assert "the explanation's own error" in capsys.readouterr().out
+    rows = pl.read_csv("why.csv")
+    assert set(rows["block"]) == {"past", "base", "residual"} and Path("why.html").is_file()
+    assert main(["explain", "m.foretell", "data.csv", "--method", "deplift"]) == 2
+    assert 'did you mean "deeplift"' in capsys.readouterr().err
+
+
+def test_wrong_pictures_get_a_sentence() -> None:
+    panel = plain()
+    why = explain(fitted("ridge", panel, PLAIN), panel)
+    with pytest.raises(ft.TaskError, match='no picture "part" of an explanation: did you mean "parts"'):
+        portrait(why, "part")
+    assert TASK.horizon == why.prediction.shape[1]
