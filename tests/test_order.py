@@ -29,7 +29,7 @@ ROWS = (
     ("detect",),
     ("backtesting", "explanation"),
     ("tuning", "plan"),
-    ("choosing",),
+    ("choosing", "selecting"),
     ("reading", "storage", "plotting", "page", "diagnosis"),
     ("portraits",),
     ("reporting", "packs", "dossier"),

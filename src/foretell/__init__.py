@@ -20,6 +20,7 @@ from .portraits import portrait
 from .reading import Reading, check, read, read_m5
 from .reporting import report
 from .scoreboard import Backtest
+from .selecting import Selection, select
 from .storage import load, save
 from .task import Task
 from .train import Training
@@ -44,6 +45,7 @@ __all__ = [
     "Panel",
     "Reading",
     "SeasonalNaive",
+    "Selection",
     "Study",
     "Task",
     "TaskError",
@@ -65,12 +67,13 @@ __all__ = [
     "nets",
     "plan",
     "plot",
-    "price_channels",
     "portrait",
+    "price_channels",
     "read",
     "read_m5",
     "report",
     "save",
+    "select",
     "sums",
     "table_by",
     "tune",

@@ -1,0 +1,65 @@
+"""select: leave out what a model makes no use of, and see in one table whether it was missed."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from . import forecast
+from .attribution.advice import Advice, advice
+from .backtesting import backtest
+from .errors import TaskError
+from .explanation import explain
+from .forecaster import Forecaster, Net
+from .panel import Panel
+from .scoreboard import Backtest
+from .task import Task
+from .train import Training
+
+EXPLAINED = 24  # training windows that are explained
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """What was found on the training part, the leaner task, and the test of both on later data."""
+
+    advice: tuple[Advice, ...]
+    dropped: tuple[str, ...]
+    task: Task
+    backtest: Backtest | None
+
+    def table(self) -> Any:
+        """Accuracy before and after, baselines first; None if nothing was left out."""
+        return None if self.backtest is None else self.backtest.table()
+
+
+def select(panel: Panel, task: Task, net: Net | None = None, training: Training | None = None, *, windows: int = 5, step: int | None = None) -> Selection:
+    """Fits on what lies before the last `windows` origins, explains windows of that model's training part, leaves the weak and
+    redundant channels out, and backtests the net with and without them over those origins. What was chosen has not seen
+    what judges it. TaskError where there is nothing beside the target to leave out."""
+    reach = (windows - 1) * (step or task.horizon) + task.horizon
+    cut = panel.last(*task.target) - reach
+    model = forecast.fit(panel.until(cut), task, net, training)
+    others = tuple(c for c in model.roles.past + model.roles.known if c in model.own + model.common)
+    if not others:
+        raise TaskError("there is no measured channel beside the target to leave out: select has nothing to do")
+    why = explain(model, panel, origin=_training_origins(model, panel))
+    found = advice(why, keep=task.target)
+    dropped = tuple(dict.fromkeys(a.channel for a in found if a.finding != "noisy" and a.channel in others))
+    lean = task.model_copy(update={"known": tuple(c for c in task.known if c not in dropped), "past": tuple(c for c in model.roles.past if c not in dropped)})
+    if not dropped:
+        return Selection(found, (), task, None)
+    fit = partial(forecast.fit, net=net, training=training)
+    rows = {"all channels": partial(fit, task=task), "selected": partial(fit, task=lean)}
+    return Selection(found, dropped, lean, backtest(rows, panel, task=task, windows=windows, step=step))
+
+
+def _training_origins(model: Forecaster, panel: Panel) -> list[int]:
+    """Evenly spaced origins whose forecasts lie in the training part, at the same place in the season."""
+    train = model.parts[0]
+    last, first = train.last - model.task.horizon, max(train.first, int(panel.start.max()) + model.context)
+    season = max(1, model.clock.season)
+    steps = list(range(last, first, -season)) or [last]
+    some = torch.linspace(0, len(steps) - 1, min(EXPLAINED, len(steps))).round().long().unique().tolist()
+    return [steps[i] for i in some]
