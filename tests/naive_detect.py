@@ -97,5 +97,6 @@ def unrolled(windows: np.ndarray, starts: list[int], length: int, how: str) -> n
     for t in range(length):
         said = [w[t - s] for s, w in zip(starts, windows, strict=True) if s <= t < s + windows.shape[1]]
         if said:
-            out[t] = {"median": np.median, "mean": np.mean}[how](said, axis=0) if how != "last" else said[-1]
+            ends = [w[-1] for s, w in zip(starts, windows, strict=True) if s + windows.shape[1] - 1 == t]
+            out[t] = {"median": np.median, "mean": np.mean}[how](said, axis=0) if how != "last" else ends[0] if ends else np.nan
     return out

@@ -86,7 +86,8 @@ class Scores:
 class Detector:
     """A fitted guard. Nothing in it is ever fitted again: the same row in the same company has the same score, in a file or in a stream.
 
-    `inputs` are the channels it reads; `normal` its scores on held-out parts of the normal runs, which thresholds come from.
+    `inputs` are the channels it reads; `normal` its scores on held-out parts of the normal runs, which thresholds come from;
+    `beside` the neighbours of a report, fitted on the same runs.
     """
 
     net: Spec
@@ -102,6 +103,7 @@ class Detector:
     curves: Curves | None = None
     facts: Mapping[str, str | float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    beside: Mapping[str, "Detector"] = field(default_factory=dict)
 
     @property
     def channels(self) -> tuple[str, ...]:

@@ -49,12 +49,15 @@ def rolled_max(x: Rows, behind: int, ahead: int) -> Rows:
 
 
 def unrolled(windows: Float[Tensor, "example window channel"], starts: Int[Tensor, " example"], length: int, how: Unroll) -> Rows:
-    """What overlapping windows say of each row, brought together: their median, their mean, or what the last one says; NaN where none does."""
+    """What overlapping windows say of each row, brought together: their median, their mean, or what the one says that ends there,
+    which looks behind only; NaN where none does."""
     width = windows.shape[1]
+    if how == "last":
+        out = windows.new_full((length, windows.shape[2]), torch.nan)
+        out[starts + width - 1] = windows[:, -1]
+        return out
     place = torch.full((length,), -1, dtype=torch.long)
     place[starts] = torch.arange(len(starts))
-    if how == "last":
-        return _last(windows, place, length)
     out = windows.new_full((length, windows.shape[2]), torch.nan)
     offset = torch.arange(width)
     for first in range(0, length, DEPTH):  # window w says of row t its value number t − start(w)
@@ -64,13 +67,3 @@ def unrolled(windows: Float[Tensor, "example window channel"], starts: Int[Tenso
         said = windows[which.clamp(min=0), offset].masked_fill((which < 0)[..., None], torch.nan).movedim(1, -1)
         out[first : first + DEPTH] = median(said) if how == "median" else said.nanmean(-1)
     return out
-
-
-def _last(windows: Tensor, place: Tensor, length: int) -> Rows:
-    """The window that begins last, of those that hold the row."""
-    row = torch.arange(length)
-    begin = torch.where(place >= 0, row, -1).cummax(0).values
-    offset = row - begin
-    known = (begin >= 0) & (offset < windows.shape[1])
-    said = windows[place[begin.clamp(min=0)].clamp(min=0), offset.clamp(max=windows.shape[1] - 1)]
-    return said.masked_fill(~known[:, None], torch.nan)

@@ -1,6 +1,7 @@
 """Fitting: from normal runs to a detector, its constants taken from parts of the runs that its method had not seen."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -8,21 +9,24 @@ from pydantic import InstanceOf
 from torch import Tensor
 
 from ..errors import DataError, TaskError
+from ..nets.tadgan import TadGAN
 from ..panel import Panel
 from ..spec import Spec
-from ..train import Training
+from ..train import Curves, Training
 from .detector import Detector
 from .events import Alarms
+from .gan import fit_gan
 from .method import PCA, Linear, Method, Random, Spread, SpreadFit, fit_linear, fit_pca, fit_random
+from .planting import choice
 from .preparation import Preparation, Prepared, fit_preparation
 from .runs import Piece, Rows, runs_of
-from .scoring import DetectorPart, Judged, Scoring, judge, levelled, measure, together, widths
+from .scoring import DetectorPart, Judged, Scoring, judge, levelled, measure, together, widths, with_critic
 from .trees import EllipticEnvelope, IsolationForest, fit_envelope, fit_forest
 
 FOLDS = 4  # parts of every run, each judged by methods fitted on the others
 FEWEST = 40  # rows of a run that are worth holding out
 
-Net = Spread | PCA | Linear | IsolationForest | EllipticEnvelope | Random
+Net = Spread | PCA | Linear | IsolationForest | EllipticEnvelope | TadGAN | Random
 
 
 class Blend(Spec):
@@ -44,6 +48,7 @@ class Tried(NamedTuple):
     part: DetectorPart
     methods: tuple[Method, ...]
     judged: tuple[tuple[Judged, ...], ...]
+    curves: Curves | None = None
 
 
 def fit(
@@ -60,17 +65,54 @@ def fit(
     "auto" takes what finds planted faults best in held-out parts of the normal runs. Scales and groups are fitted on all of them;
     usual errors and thresholds are those of methods fitted on the other parts of the runs.
     """
-    found, training, how = runs_of(runs), training or Training(), scoring or Scoring()
+    ran, training, how = runs_of(runs), training or Training(), scoring or Scoring()
     inputs = (runs if isinstance(runs, Panel) else runs[0]).channels
-    prepared = fit_preparation(preparation or Preparation(), [run.rows for run in found], inputs)
-    kept = [run.rows[:, [inputs.index(c) for c in prepared.channels]] for run in found]
+    prepared = fit_preparation(preparation or Preparation(), [run.rows for run in ran], inputs)
+    kept = [run.rows[:, [inputs.index(c) for c in prepared.channels]] for run in ran]
     parted = folds(kept, prepared.spec.aggregate)
-    nets = nets_of(net)
+    nets = candidates(how, prepared) if net == "auto" else nets_of(net)
+    if any(isinstance(one, TadGAN) for one in nets):
+        parted = parted[-1:]  # trained once: the end of every run is held out, for good
     tried = [attempt(one, parted, kept, prepared, training, how) for one in nets]
+    facts: dict[str, str | float] = {}
+    if net == "auto":
+        held = [fold.held for fold in parted]
+        best, found = choice([t.part for t in tried], [t.methods for t in tried], held, prepared, how, training.seed)
+        facts = {f"planted faults, average precision: {_named([nets[at] for at in some])}": round(value, 4) for some, value in _ordered(found)}
+        tried, nets = [tried[at] for at in best], tuple(nets[at] for at in best)
     parts = tuple(t.part for t in tried)
     normal = tuple(together(parts, [t.judged[at][n] for t in tried])[0] for at, fold in enumerate(parted) for n in range(len(fold.held)))
     chosen = net if isinstance(net, Spec) else Blend(nets=nets)
-    return Detector(chosen, training, prepared, how, parts, alarms or Alarms(), inputs, normal, found[0].clock.step, found[0].clock.zone)
+    curves = next((t.curves for t in tried if t.curves), None)
+    return Detector(chosen, training, prepared, how, parts, alarms or Alarms(), inputs, normal, ran[0].clock.step, ran[0].clock.zone, curves, facts)
+
+
+def candidates(how: Scoring, prepared: Prepared) -> tuple[Net, ...]:
+    """What "auto" chooses from: every combination of these; what looks ahead only where scores may come late, the spread of a group
+    only where there is a group."""
+    ahead: tuple[Net, ...] = () if how.look == "causal" else (Linear(back=2, ahead=2),)
+    spread: tuple[Net, ...] = (Spread(),) if prepared.groups else ()
+    return (Linear(), *ahead, *spread, PCA())
+
+
+def _named(nets: Sequence[Spec]) -> str:
+    return " + ".join(f"{type(one).__name__}({_options(one)})" for one in nets)
+
+
+def _options(one: Spec) -> str:
+    return ", ".join(f"{name}={value}" for name, value in one if name in one.model_fields_set)
+
+
+def _ordered(found: Mapping[tuple[int, ...], float]) -> list[tuple[tuple[int, ...], float]]:
+    return sorted(found.items(), key=lambda one: -one[1])
+
+
+def fit_beside(runs: Panel | Sequence[Panel], guard: Detector) -> Detector:
+    """The detector with its honest neighbours, prepared and scored alike: random, spread, PCA, and the forecast one step ahead."""
+    nets: dict[str, Net] = {"random": Random(), "spread": Spread(), "pca": PCA(), "forecast": Linear()}
+    how, prepared = guard.scoring.model_copy(update={"error": "point"}), guard.prepared.spec
+    found = {name: fit(runs, net, guard.training, preparation=prepared, scoring=how, alarms=guard.alarms) for name, net in nets.items()}
+    return replace(guard, beside=found)
 
 
 def nets_of(net: object) -> tuple[Net, ...]:
@@ -78,7 +120,7 @@ def nets_of(net: object) -> tuple[Net, ...]:
     if isinstance(net, Blend):
         return tuple(one for part in net.nets for one in nets_of(part))
     if not isinstance(net, Net):
-        raise TaskError(f'net must be "auto" or one of Spread(), PCA(), Linear(), IsolationForest(), EllipticEnvelope(), Blend(...); got {net!r}')
+        raise TaskError(f'net must be "auto" or one of Spread(), PCA(), Linear(), IsolationForest(), EllipticEnvelope(), TadGAN(), Blend(...); got {net!r}')
     return (net,)
 
 
@@ -115,32 +157,41 @@ def _parts(rows: Rows, aggregate: int) -> int:
 
 
 def attempt(net: Net, parted: Sequence[Fold], runs: Sequence[Piece], prepared: Prepared, training: Training, how: Scoring) -> Tried:
-    """Fits on all runs for use, and on each fold's for the constants."""
-    methods = tuple(learned(net, fold.learn, prepared, training) for fold in parted)
+    """Fits on all runs for use, and on each fold's for the constants; a TadGAN is trained once and used as it is."""
+    fitted = [learned(net, fold.learn, prepared, training, how) for fold in parted]
+    methods = tuple(method for method, _ in fitted)
     ready = [[prepared.apply(rows) for rows in fold.held] for fold in parted]
     found = [[measure(method, prepared, one, how) for one in held] for method, held in zip(methods, ready, strict=True)]
-    part = DetectorPart(learned(net, runs, prepared, training), *widths([m for held in found for m in held], prepared))
-    pairs = [list(zip(one, held, strict=True)) for one, held in zip(found, ready, strict=True)]
-    judged = tuple(tuple(judge(part, m, how, r.observed) for m, r in fold) for fold in pairs)
-    return Tried(levelled(part, [j.row for fold in judged for j in fold]), methods, judged)
+    last = methods[-1] if isinstance(net, TadGAN) else learned(net, runs, prepared, training, how)[0]
+    part = DetectorPart(last, *widths([m for held in found for m in held], prepared))
+
+    def judged(with_: DetectorPart) -> tuple[tuple[Judged, ...], ...]:
+        return tuple(tuple(judge(with_, m, how, r.observed) for m, r in zip(one, held, strict=True)) for one, held in zip(found, ready, strict=True))
+
+    if isinstance(net, TadGAN):
+        part = with_critic(part, [j for fold in judged(part) for j in fold])
+    rows = judged(part)
+    return Tried(levelled(part, [j.row for fold in rows for j in fold]), methods, rows, fitted[-1][1])
 
 
-def learned(net: Net, runs: Sequence[Piece], prepared: Prepared, training: Training) -> Method:
-    """One method fitted on rows of the judged channels."""
+def learned(net: Net, runs: Sequence[Piece], prepared: Prepared, training: Training, how: Scoring) -> tuple[Method, Curves | None]:
+    """One method fitted on rows of the judged channels, and how its losses fell."""
     x = [prepared.apply(rows).x for rows in runs]
     match net:
         case Spread():
-            return SpreadFit(_groups(prepared))
+            return SpreadFit(_groups(prepared)), None
         case PCA():
-            return fit_pca(net, x)
+            return fit_pca(net, x), None
         case Linear():
-            return fit_linear(net, x)
+            return fit_linear(net, x), None
         case IsolationForest():
-            return fit_forest(net, x, training.seed)
+            return fit_forest(net, x, training.seed), None
         case EllipticEnvelope():
-            return fit_envelope(net, x, training.seed)
+            return fit_envelope(net, x, training.seed), None
+        case TadGAN():
+            return fit_gan(net, x, training, "last" if how.look == "causal" else how.unroll)
         case Random():
-            return fit_random(training.seed, prepared.variables)
+            return fit_random(training.seed, prepared.variables), None
 
 
 def _groups(prepared: Prepared) -> Tensor:

@@ -17,6 +17,7 @@ from .preparation import principal
 
 X = Float[Tensor, "time variable"]
 Piece = Float[Tensor, "_ variable"]  # one of several, each of its own length
+REACH = 1.5  # times the largest value of the normal runs
 WIDE = 48  # variables beyond which Linear reads their principal components
 
 
@@ -101,12 +102,13 @@ class SpreadFit(Method):
 @final
 @dataclass(frozen=True, eq=False)
 class PCAFit(Method):
-    """Axes over [row, variable] from the oldest row to the newest; `variance` along them."""
+    """Axes over [row, variable] from the oldest row to the newest; `variance` along them. What is projected is held within `bound`."""
 
     axes: Float[Tensor, "component feature"]
     variance: Float[Tensor, " component"]
     rows: int
     statistic: str
+    bound: Float[Tensor, " variable"]
 
     @property
     def back(self) -> int:
@@ -118,7 +120,7 @@ class PCAFit(Method):
 
     def say(self, x: X) -> Said:
         both = embedded(x, range(1 - self.rows, 1))
-        place = both @ self.axes.T
+        place = embedded(bounded(x, self.bound), range(1 - self.rows, 1)) @ self.axes.T
         expected = place @ self.axes
         if self.statistic == "q":
             error = (both - expected).unflatten(1, (self.rows, -1))
@@ -129,11 +131,12 @@ class PCAFit(Method):
 @final
 @dataclass(frozen=True, eq=False)
 class LinearFit(Method):
-    """Weights from inputs (offset by offset, each the components of a row) to the variables."""
+    """Weights from inputs (offset by offset, each the components of a row) to the variables. Inputs are held within `bound`."""
 
     offsets: tuple[int, ...]
     axes: Float[Tensor, "component variable"]
     weight: Float[Tensor, "feature variable"]
+    bound: Float[Tensor, " variable"]
 
     @property
     def back(self) -> int:
@@ -144,7 +147,8 @@ class LinearFit(Method):
         return max(0, max(self.offsets))
 
     def say(self, x: X) -> Said:
-        expected = embedded(x @ self.axes.T if len(self.axes) else x, self.offsets) @ self.weight
+        known = bounded(x, self.bound)
+        expected = embedded(known @ self.axes.T if len(self.axes) else known, self.offsets) @ self.weight
         return Said(x - expected, expected)
 
 
@@ -160,6 +164,16 @@ class RandomFit(Method):
         return Said(x, whole=noise)
 
 
+def reach_of(runs: Sequence[Piece]) -> Float[Tensor, " variable"]:
+    """So far from the usual value a variable may be and still count as it is."""
+    return REACH * torch.nan_to_num(torch.cat(list(runs))).abs().amax(0)
+
+
+def bounded(x: X, bound: Float[Tensor, " variable"]) -> X:
+    """One broken sensor must not bend what is expected of all the others."""
+    return torch.minimum(torch.maximum(x, -bound), bound)
+
+
 def embedded(x: X, offsets: Sequence[int]) -> Float[Tensor, "time feature"]:
     """Rows t + offset side by side; NaN where there is none."""
     return torch.cat([shifted(x, -offset) for offset in offsets], 1)
@@ -173,7 +187,7 @@ def fit_pca(spec: PCA, runs: Sequence[Piece]) -> PCAFit:
         raise TaskError(f"PCA: components={spec.components:g} of {len(axes)} inputs: there cannot be more; a share of variance, such as 0.9, always fits")
     share = (variance.cumsum(0) / variance.sum()).contiguous()
     count = int(spec.components) if spec.components >= 1 else min(len(axes), int((share < spec.components).sum()) + 1)
-    return PCAFit(axes[:count], variance[:count].clamp(min=1e-12), spec.rows, spec.statistic)
+    return PCAFit(axes[:count], variance[:count].clamp(min=1e-12), spec.rows, spec.statistic, reach_of(runs))
 
 
 def fit_linear(spec: Linear, runs: Sequence[Piece]) -> LinearFit:
@@ -195,7 +209,7 @@ def fit_linear(spec: Linear, runs: Sequence[Piece]) -> LinearFit:
             f"the normal runs hold no {spec.back + spec.ahead + 1} rows on end without a gap, which Linear(back={spec.back}, ahead={spec.ahead}) needs"
         )
     weight = torch.linalg.solve(square + spec.shrink * torch.eye(size, dtype=square.dtype), product)
-    return LinearFit(offsets, axes, weight)
+    return LinearFit(offsets, axes, weight, reach_of(runs))
 
 
 def fit_random(seed: int, variables: int) -> RandomFit:

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from ..nets.tadgan import TadGAN
 from .detector import Detector, DetectorState
 from .events import Alarms
 from .fitting import Blend
+from .gan import TadGANFit
 from .method import PCA, Linear, LinearFit, PCAFit, Random, RandomFit, Spread, SpreadFit
 from .preparation import Group, Preparation, Prepared
 from .scoring import DetectorPart, Scoring
@@ -35,4 +37,6 @@ def classes() -> dict[str, type[Any]]:
         "Scoring": Scoring,
         "Spread": Spread,
         "SpreadFit": SpreadFit,
+        "TadGAN": TadGAN,
+        "TadGANFit": TadGANFit,
     }

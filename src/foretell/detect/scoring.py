@@ -11,6 +11,8 @@ from torch import Tensor
 
 from ..errors import TaskError
 from ..spec import Spec
+from .critic import CriticScale, critic_score
+from .dtw import dtw
 from .errors import area, point, rolled_max, rolled_mean
 from .method import Method, Said
 from .preparation import Prepared, Ready
@@ -33,8 +35,8 @@ class Scoring(Spec):
     error: Literal["point", "area", "dtw"] = "point"
     span: int = Field(default=10, ge=2)
     top: int = Field(default=5, ge=1)
-    reach: int = Field(default=5, ge=1)
-    smooth: int = Field(default=10, ge=1)
+    reach: int = Field(default=9, ge=1)
+    smooth: int = Field(default=15, ge=1)
     look: Literal["centred", "causal"] = "centred"
     unroll: Literal["median", "mean", "last"] = "median"
     combine: Literal["mult", "sum", "rec", "critic"] = "mult"
@@ -62,14 +64,15 @@ class Judged(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DetectorPart:
-    """A fitted method and its constants: usual largest error of each variable and channel, of a whole row, and of the critic
-    (centre and width); `weight` among the parts."""
+    """A fitted method and its constants: usual largest error of each variable and channel, and of a whole row; with a critic the mean
+    and deviation of the rows' errors and the critic's centre and width; `weight` among the parts."""
 
     method: Method
     width: Float[Tensor, " variable"]
     channel_width: Float[Tensor, " channel"]
     level: float = 1.0
-    critic: tuple[float, float] = (0.0, 1.0)
+    usual: tuple[float, float] | None = None
+    critic: tuple[float, float] | None = None
     weight: float = 1.0
 
 
@@ -85,24 +88,22 @@ class Measured(NamedTuple):
 def measure(method: Method, prepared: Prepared, ready: Ready, how: Scoring) -> Measured:
     """A method's errors of one run, carried back to the channels."""
     said = method.say(ready.x)
-    error = said.error if len(prepared.axes) else said.error.masked_fill(ready.missing, torch.nan)
     expected = None if said.expected is None else prepared.back_to_features(said.expected)
     if len(prepared.axes) == 0:
-        feature = error
-    elif expected is not None:  # what the components leave out counts too
-        feature = (ready.features - expected).masked_fill(ready.missing, torch.nan)
-    else:
-        feature = prepared.back_to_features(error).masked_fill(ready.missing, torch.nan)
-    sized, by_feature = (_sized(one, said, how) for one in (error, feature))
-    return Measured(sized, _owned(by_feature, prepared.owner), said, expected)
+        variable = feature = _sized(said.error, ready.x, said.expected, how).masked_fill(ready.missing, torch.nan)
+    else:  # what the components leave out counts for the channels too
+        variable = _sized(said.error, ready.x, said.expected, how)
+        rest = prepared.back_to_features(said.error) if expected is None else ready.features - expected
+        feature = _sized(rest, ready.features, expected, how).masked_fill(ready.missing, torch.nan)
+    return Measured(variable, _owned(feature, prepared.owner), said, expected)
 
 
-def _sized(error: Rows, said: Said, how: Scoring) -> Rows:
+def _sized(error: Rows, seen: Rows, expected: Rows | None, how: Scoring) -> Rows:
     if how.error == "point":
         return point(error)
-    if said.expected is None:
+    if expected is None:
         raise TaskError(f'error="{how.error}" compares with an expected course, which this method does not give: use error="point"')
-    return area(error, *how.sides(how.span))
+    return area(error, *how.sides(how.span)) if how.error == "area" else dtw(seen, expected, *how.sides(how.span))
 
 
 def _owned(feature: Float[Tensor, "time feature"], owner: Int[Tensor, " feature"]) -> Rows:
@@ -125,7 +126,36 @@ def judge(part: DetectorPart, found: Measured, how: Scoring, observed: Tensor) -
         row = top_mean(found.variable / part.width, how.top)
     blank = ~observed
     row, channel = row.masked_fill(blank, torch.nan), channel.masked_fill(blank[:, None], torch.nan)
-    return Judged(_spanned(row[:, None], how)[:, 0].masked_fill(blank, torch.nan), _spanned(channel, how), found.expected, found.said.critic)
+    row = _spanned(row[:, None], how)[:, 0]
+    if part.usual and part.critic and found.said.critic is not None:
+        row = combined(row, found.said.critic, part.usual, CriticScale(*part.critic), how)
+    return Judged(row.masked_fill(blank, torch.nan), _spanned(channel, how), found.expected, found.said.critic)
+
+
+def combined(row: Line, modes: Line, usual: tuple[float, float], scale: CriticScale, how: Scoring) -> Line:
+    """Errors and the critic as one score, both counted from what is usual on normal rows: r = max(z, 0) + 1 and c = |z| + 1.
+
+    "mult" r · c, "sum" (1 − weight)(r − 1) + weight (c − 1), "rec" r, "critic" c. TadGAN, arXiv:2009.07769, section IV-C, whose
+    normalisation by the scored run is replaced by frozen constants.
+    """
+    rec = ((row - usual[0]) / usual[1]).clamp(min=0) + 1
+    critic = rolled_mean(critic_score(modes, scale)[:, None], *how.sides(how.smooth))[:, 0]
+    match how.combine:
+        case "mult":
+            return rec * critic
+        case "sum":
+            return (1 - how.weight) * (rec - 1) + how.weight * (critic - 1)
+        case "rec":
+            return rec
+    return critic
+
+
+def with_critic(part: DetectorPart, judged: Sequence[Judged]) -> DetectorPart:
+    """The part with the constants that `combined` needs, from held-out normal rows."""
+    rows = torch.cat([j.row for j in judged])
+    seen = rows[~rows.isnan()]
+    scale = CriticScale.of([j.critic for j in judged if j.critic is not None])
+    return replace(part, usual=(float(seen.mean()), max(float(seen.std(correction=0)), LEAST)), critic=(scale.centre, scale.width))
 
 
 def top_mean(x: Rows, count: int) -> Line:
