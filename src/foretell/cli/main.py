@@ -54,7 +54,7 @@ def program() -> Any:
         suppress_keyboard_interrupt=False,
     )
     for command in (
-        commands.forecast, commands.predict, commands.backtest, planner.plan, commands.tune, commands.check, commands.report, explaining.explain, commands.demo,
+        commands.forecast, commands.predict, commands.backtest, commands.detect, planner.plan, commands.tune, commands.check, commands.report, explaining.explain, commands.demo,
     ):  # fmt: skip
         app.command(command)
     return app
@@ -92,7 +92,7 @@ def _sentence(error: Any) -> str:
     chain = " ".join(("foretell", *(error.command_chain or ())))
     if isinstance(error, UnknownCommandError):
         word = str(error.unused_tokens[0]) if error.unused_tokens else ""
-        return f'no command "{word}": {nearest(word, ("forecast", "predict", "backtest", "plan", "tune", "check", "report", "explain", "demo"))}'
+        return f'no command "{word}": {nearest(word, ("forecast", "predict", "backtest", "detect", "plan", "tune", "check", "report", "explain", "demo"))}'
     if isinstance(error, UnusedCliTokensError):
         left = " ".join(map(str, error.unused_tokens or ()))
         return f'"{left}" is one word too many: the file comes first, then the options; see {chain} --help'

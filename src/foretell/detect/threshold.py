@@ -11,7 +11,7 @@ from .features import median
 
 NORMAL_MAD = 1.4826
 TAIL = 0.2  # share of the largest block maxima that the tail is fitted to
-FEWEST = 8  # excesses below which the tail is taken as exponential
+FEWEST = 30  # excesses below which the tail is taken as exponential
 HEAVIEST = 0.5  # shape of the tail at most: beyond it not even a variance exists, and few points cannot show it
 SHAPES = 400  # shapes tried on either side of the exponential
 
