@@ -129,7 +129,7 @@ def f1(hit: int, said: int, true: int) -> float:
     return 2 * hit / (said + true) if said + true else torch.nan
 
 
-def adjusted_f1(alarm: Marks, label: Marks, share: float) -> float:
+def adjusted_f1(alarm: Marks, label: Marks, share: int | float) -> float:
     """PA%K: an event of which at least `share` percent is in alarm counts as found whole. 0 is point adjustment, which flatters;
     100 is plain F1. Kim et al. (2022), arXiv:2109.05257."""
     filled = alarm.clone()

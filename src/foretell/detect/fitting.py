@@ -20,7 +20,7 @@ from .method import PCA, Linear, Method, Random, Spread, SpreadFit, fit_linear, 
 from .planting import choice
 from .preparation import Preparation, Prepared, fit_preparation
 from .runs import Piece, Rows, runs_of
-from .scoring import DetectorPart, Judged, Scoring, judge, levelled, measure, together, widths, with_critic
+from .scoring import TOP, DetectorPart, Judged, Scoring, judge, levelled, measure, together, widths, with_critic
 from .trees import EllipticEnvelope, IsolationForest, fit_envelope, fit_forest
 
 FOLDS = 4  # parts of every run, each judged by methods fitted on the others
@@ -68,6 +68,7 @@ def fit(
     ran, training, how = runs_of(runs), training or Training(), scoring or Scoring()
     inputs = (runs if isinstance(runs, Panel) else runs[0]).channels
     prepared = fit_preparation(preparation or Preparation(), [run.rows for run in ran], inputs)
+    how = how if how.top else how.model_copy(update={"top": 1 if prepared.groups else min(TOP, len(prepared.channels))})
     kept = [run.rows[:, [inputs.index(c) for c in prepared.channels]] for run in ran]
     parted = folds(kept, prepared.spec.aggregate)
     nets = candidates(how, prepared) if net == "auto" else nets_of(net)

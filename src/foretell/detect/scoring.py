@@ -19,6 +19,7 @@ from .preparation import Prepared, Ready
 
 Line = Float[Tensor, " time"]
 Rows = Float[Tensor, "time channel"]
+TOP = 5  # channels that an incident usually shows in
 QUANTILE = 0.99  # of normal errors: the unit in which errors are counted
 LEAST = 1e-6  # in units of the scale: below this a channel's usual error is rounding
 
@@ -27,14 +28,15 @@ class Scoring(Spec):
     """How errors become a score. `error`: by "point", by the "area" between seen and expected over `span` rows, or by "dtw" over them.
 
     Errors are counted in each channel's own usual largest (99 % of held-out normal rows). A row's score is the mean of its `top`
-    largest channels; then the largest over `reach` rows and the mean over `smooth` rows. With `look` "centred" both look
-    as far ahead as behind, and the score of a row comes `delay` rows late; "causal" looks behind only. Overlapping windows
-    are brought together by `unroll`, a critic joins by `combine`: product, weighted sum (`weight` of the critic), errors alone, critic alone.
+    largest channels (None: 5, but 1 where sensors stand in groups, for there a fault is one sensor's); then the largest over
+    `reach` rows and the mean over `smooth` rows. With `look` "centred" both look as far ahead as behind, and a row's score comes
+    `delay` rows late; "causal" looks behind only. Overlapping windows are brought together by `unroll`; a critic joins by
+    `combine`: product, weighted sum (`weight` of the critic), errors alone, critic alone.
     """
 
     error: Literal["point", "area", "dtw"] = "point"
     span: int = Field(default=10, ge=2)
-    top: int = Field(default=5, ge=1)
+    top: int | None = Field(default=None, ge=1)
     reach: int = Field(default=9, ge=1)
     smooth: int = Field(default=15, ge=1)
     look: Literal["centred", "causal"] = "centred"
@@ -123,7 +125,7 @@ def judge(part: DetectorPart, found: Measured, how: Scoring, observed: Tensor) -
     elif part.method.norm:
         row = found.variable.square().nansum(1).sqrt().masked_fill(found.variable.isnan().all(1), torch.nan)
     else:
-        row = top_mean(found.variable / part.width, how.top)
+        row = top_mean(found.variable / part.width, how.top or TOP)
     blank = ~observed
     row, channel = row.masked_fill(blank, torch.nan), channel.masked_fill(blank[:, None], torch.nan)
     row = _spanned(row[:, None], how)[:, 0]
@@ -171,16 +173,23 @@ def _spanned(x: Rows, how: Scoring) -> Rows:
 
 
 def widths(found: Sequence[Measured], prepared: Prepared) -> tuple[Float[Tensor, " variable"], Float[Tensor, " channel"]]:
-    """Usual largest error of each variable and of each channel on held-out normal rows; one for all channels of a group."""
+    """Usual largest error of each variable and of each channel on held-out normal rows. A group has one for all its channels: that of
+    whichever stands out most in a row, so that one cell among many is not lost, nor every row in which one of many is a little off."""
     variable = _usual(torch.cat([m.variable for m in found]))
     channel = _usual(torch.cat([m.channel for m in found]))
     for group in prepared.groups:
         at = torch.tensor(group.members)
-        pooled = float(_usual(torch.cat([m.channel[:, at].reshape(-1, 1) for m in found])))
+        pooled = float(_usual(torch.cat([_largest(m.channel[:, at]) for m in found])))
         channel[at] = pooled
         if not len(prepared.axes):
             variable[torch.isin(prepared.owner, at)] = pooled
     return variable, channel
+
+
+def _largest(errors: Rows) -> Float[Tensor, "time 1"]:
+    """The largest of each row; NaN where none is known."""
+    top = torch.where(errors.isnan(), -torch.inf, errors).amax(1, keepdim=True)
+    return torch.where(top.isinf(), torch.nan, top)
 
 
 def _usual(errors: Rows) -> Float[Tensor, " channel"]:
