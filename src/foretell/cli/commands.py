@@ -155,14 +155,8 @@ def report(
     shown.show(f"report: {page(work, out or usual, lang, title)}")
 
 
-def detect(
-    *, train: Annotated[tuple[Path, ...], Parameter(help="files of normal runs to learn from")] = (),
-    test: Annotated[Path | None, Parameter(help="file of a run to score")] = None,
-    labels: Annotated[Path | None, Parameter(help="true events of the test run: columns start and stop (and channels), or a column of 0 and 1")] = None,
-    model: Model | None = None, follow: Annotated[bool, Parameter(help="score CSV rows from standard input as they arrive")] = False,
-    net: Annotated[str, Parameter(help="auto spread pca forecast fill forest envelope tadgan")] = "auto",
-    false_alarms: Annotated[str, Parameter(help="allowed on normal runs")] = "1/day",
-    output: Outputs = None, reading: Reads = None, training: Trains = None,
+def detect(*, guarding: Annotated[flags.Guarding | None, Parameter(name="*", group=flags.QUESTION)] = None, output: Outputs = None,
+    reading: Reads = None, training: Trains = None,
 ) -> None:  # fmt: skip
     """Learn from normal runs, then raise alarms that name the sensors to look at.
 
@@ -170,17 +164,19 @@ def detect(
     """
     from . import detecting
 
+    asked = guarding or flags.Guarding()
+    train, test, model = asked.train, asked.test, asked.model
     if bool(train) == (model is not None):
         raise TaskError("give either --train with files of normal runs, or --model with a detector that was trained before")
-    if model and not (test or follow):
+    if model and not (test or asked.follow):
         raise TaskError("give the run to score by --test, or --follow for rows on standard input")
-    if labels and not test:
+    if asked.labels and not test:
         raise TaskError("--labels belong to a test run: give it by --test")
     shown, output, began, how = _screen(output), output or Output(), perf_counter(), Reading.model_validate(given(reading))
     alone = train and not test  # then --out is the detector's file
-    place = None if alone or follow else runs.place(output, f"foretell-{_stem(test or train[0])}-detect")
-    guard = detecting.trained(train, how, net, false_alarms, given(training), shown) if train else detecting.fitted(model or Path())
-    if follow:
+    place = None if alone or asked.follow else runs.place(output, f"foretell-{_stem(test or train[0])}-detect")
+    guard = detecting.trained(train, how, asked.net, asked.false_alarms, given(training), shown) if train else detecting.fitted(model or Path())
+    if asked.follow:
         detecting.watch(guard)
     elif place is None:
         detecting.kept(guard, output.out or Path("guard.foretell"), shown)
@@ -188,7 +184,7 @@ def detect(
         panel, notes = detecting.opened(test, how)
         for note in notes:
             shown.remark(f"note: {note}")
-        detecting.leave(guard, detecting.tested(guard, panel, labels, how), place, output, shown, began)
+        detecting.leave(guard, detecting.tested(guard, panel, asked.labels, how), place, output, shown, began)
 
 
 def demo(*, output: Outputs = None) -> None:

@@ -213,6 +213,19 @@ class Test:
 
 
 @dataclass(frozen=True)
+class Guarding:
+    """What a detector learns from, and what it watches."""
+
+    train: Annotated[tuple[Path, ...], _help("files of normal runs to learn from")] = ()
+    test: Annotated[Path | None, _help("file of a run to score")] = None
+    labels: Annotated[Path | None, _help("true events of the test run: columns start and stop (and channels), or a column of 0 and 1")] = None
+    model: Annotated[Path | None, _help("a detector trained before, or the run folder that holds one")] = None
+    follow: Annotated[bool, _help("score CSV rows from standard input as they arrive")] = False
+    net: Annotated[str, _help("auto spread pca forecast fill forest envelope tadgan")] = "auto"
+    false_alarms: Annotated[str, _help("allowed on normal runs")] = "1/day"
+
+
+@dataclass(frozen=True)
 class Output:
     """Where results go, and in which words."""
 
