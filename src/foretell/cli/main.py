@@ -54,7 +54,8 @@ def program() -> Any:
         suppress_keyboard_interrupt=False,
     )
     for command in (
-        commands.forecast, commands.predict, commands.backtest, commands.detect, planner.plan, commands.tune, commands.check, commands.report, explaining.explain, commands.demo,
+        commands.forecast, commands.predict, commands.backtest, commands.detect,
+        planner.plan, commands.tune, commands.check, commands.report, explaining.explain, commands.demo,
     ):  # fmt: skip
         app.command(command)
     return app
