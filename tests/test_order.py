@@ -32,7 +32,7 @@ ROWS = (
     ("choosing", "selecting"),
     ("reading", "storage", "plotting", "page", "diagnosis"),
     ("portraits",),
-    ("reporting", "packs", "dossier"),
+    ("alarmpage", "reporting", "packs", "dossier"),
     ("planreport",),
     ("cli", "studio"),
     ("__init__", "__main__"),
