@@ -8,7 +8,7 @@ import torch
 
 import foretell as ft
 from foretell import DataError, Forecaster, Panel, Task, TaskError, forecast, workers
-from foretell.nets import PeriodKernel, Ridge
+from foretell.nets import PeriodKernel, Ridge, SeasonalRidge
 from foretell.packs import Done, fit_each, joined, packed
 from laws import TASK, TRAINING, rich
 
@@ -133,3 +133,61 @@ def test_options_that_make_no_sense_get_a_sentence(options: dict[str, int], word
 def test_a_pooled_scale_is_refused() -> None:
     with pytest.raises(TaskError, match="leave pooled out"):
         fit_each(rich(("a",)), TASK, NET, LEARNS.model_copy(update={"pooled": True}))
+
+
+def of_periods(periods: dict[str, int], steps: int = 150) -> Panel:
+    """A wave a series, and a channel that is almost none."""
+    time, draw = torch.arange(steps, dtype=torch.float64), torch.Generator().manual_seed(0)
+    wave = torch.sin(2 * torch.pi * time / torch.tensor(list(periods.values()))[:, None])
+    noise = 0.05 * torch.randn(len(periods), steps, 2, generator=draw, dtype=torch.float64)
+    return ft.from_array(noise + torch.stack([wave, torch.zeros_like(wave)], -1) + 5, ("y", "x"), tuple(periods), step="h")
+
+
+AUTO = Task(target="y", horizon=3)
+BARE = NET.model_copy(update={"ridge": None})
+
+
+@pytest.mark.parametrize("net", [BARE, NET.model_copy(update={"ridge": SeasonalRidge(season=5, seasons=2)})])
+def test_each_series_reads_as_far_back_as_its_longest_period(net: PeriodKernel) -> None:
+    """Side by side with longer ones it learns and says what it does alone: a gap at the edge of its context is one."""
+    panel = of_periods({"a": 4, "b": 11, "c": 23})
+    panel.values[:, 60:70:3, 0] = torch.nan
+    model = forecast.fit(panel, AUTO, net, LEARNS, per_series=True)
+    own = model.spans_of(panel.series)
+    assert own is not None and own.tolist()[:2] == [4 if net.ridge is None else 10, 11] and own[2] == model.context > 20
+    apart = [forecast.fit(panel.pick(name), AUTO, net, LEARNS, per_series=True) for name in panel.series]
+    whole = joined(apart, panel.series)
+    for at, (name, alone) in enumerate(zip(panel.series, apart, strict=True)):
+        assert alone.context == own[at]
+        for origin in (72, 140):
+            one = alone.predict(panel.pick(name), origin=origin)
+            for other in (model.predict(panel, origin=origin), whole.predict(panel, origin=origin)):
+                assert torch.allclose(other.values[at], one.values[0], rtol=1e-6, atol=1e-8)
+        assert alike(model.pick(name), alone, panel.pick(name))
+
+
+def test_nothing_before_its_own_context_reaches_a_forecast() -> None:
+    panel = of_periods({"a": 4, "b": 23})
+    model = forecast.fit(panel, AUTO, BARE, LEARNS, per_series=True)
+    for at, steps in ((0, 4), (1, 23)):
+        moved = [panel.values.clone() for _ in range(2)]
+        moved[0][at, 141 - steps - 1] += 10.0
+        moved[1][at, 141 - steps] += 10.0
+        told = [model.predict(replace(panel, values=values), origin=140).values for values in (panel.values, *moved)]
+        assert torch.equal(told[0], told[1]) and not torch.equal(told[0], told[2])
+
+
+def test_a_net_of_all_series_reads_as_far_as_the_longest_shared_period() -> None:
+    model = forecast.fit(of_periods({"a": 4, "b": 11}), AUTO, BARE, LEARNS)
+    assert model.context == int(model.weights["length"].max()) == 11 and model.spans_of(model.series) is None
+    assert forecast.fit(of_periods({"a": 4}, 300), AUTO, NET.model_copy(update={"ridge": Ridge()}), LEARNS, per_series=True).context == 7 * 24
+
+
+def test_a_series_shorter_than_context_and_horizon_is_left_out_by_name() -> None:
+    panel = of_periods({"a": 4, "b": 11, "c": 23})
+    panel.values[1, :125, 0] = torch.nan
+    model = fit_each(panel, AUTO, NET.model_copy(update={"ridge": SeasonalRidge(season=10, seasons=2)}), LEARNS, size=3, processes=1)
+    said = 'series "b" has no net: series "b" has 25 steps, 0 of them before the stop and calibrate parts; context 24 + horizon 3 = 27 are needed: '
+    assert model.notes[0].startswith(said)
+    ahead = model.predict(panel).values
+    assert ahead[[0, 2]].isfinite().all() and ahead[1].isnan().all()

@@ -237,7 +237,7 @@ def _looked(model: Forecaster, panel: Panel, cuts: Int[Tensor, "cut series"], st
     source = model.source(model.view(panel), int(every.min()), int(every.max()))
     row = every - source.panel.start
     output = model.outputs(source, row.T).movedim(0, 1)
-    output = output.masked_fill((2 * source.seen(row.T) < source.context).T[..., None, None, None], torch.nan)
+    output = output.masked_fill((2 * source.seen(row.T) < source.backs[:, None]).T[..., None, None, None], torch.nan)
     series = torch.arange(len(panel)).repeat(len(every))
     truth = source.goals(series, row.flatten()).unflatten(0, row.shape)
     # A series whose calibrate part began later has learned from the goals of the earliest of these cuts.

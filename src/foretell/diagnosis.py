@@ -256,7 +256,7 @@ def course_of(train: np.ndarray, stop: np.ndarray) -> Course:
 def _measured(model: Forecaster, course: Course | None, result: Backtest, panel: Panel) -> tuple[Errors, Errors]:
     """The model's errors before the test, and ridge's on the same windows."""
     seen = _learned_from(model, result, panel)
-    source = Source(seen, model.roles, model.scaling, model.context, model.task.horizon)
+    source = Source(seen, model.roles, model.scaling, model.context, model.task.horizon, spans=model.spans_of(seen.series))
     parts = split(seen, model.task, stop=model.training.stop, calibrate=model.training.calibrate)
     judged, line = _as_judged(model, source, parts)
     own, beside = (_errors(one, source, parts, result) for one in (judged, line))

@@ -17,9 +17,10 @@ MOST = 20_000  # windows of the stop part that judge an epoch, at most, evenly s
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Every step of every series, scaled and joined once, so that a window is one run of memory. Rows of series s start at s·width."""
+    """Every step of every series, scaled and joined once, so that a window is one run of memory. Rows of series s start at s·width,
+    those of `past` as many later as it has more than the others."""
 
-    past: Float[Tensor, "row feature"]
+    past: Float[Tensor, "place feature"]
     known: Float[Tensor, "row known"]
     target: Float[Tensor, "row target"]
     whole: bool
@@ -31,12 +32,15 @@ class Table:
         row = torch.arange(width).expand(count, -1)
         roles = source.roles
         past, known, target = (source.read(c, torch.arange(count), row).flatten(0, 1) for c in (roles.features, roles.known, roles.target))
-        return cls(past, known, target, bool(past.isfinite().all()))
+        # The first series may have origins before a whole context: its runs begin among rows of nothing.
+        lead = past.new_full((0 if source.spans is None else source.context, past.shape[1]), torch.nan)
+        return cls(torch.cat([lead, past]), known, target, source.spans is None and bool(past.isfinite().all()))
 
     def batch(self, source: Source, series: Int[Tensor, " n"], origin: Int[Tensor, " n"]) -> Batch:
         """What `source.batch` gives, by copies of whole windows instead of cell by cell."""
         at = series * source.panel.values.shape[1] + origin
-        past = _runs(self.past, at - source.context + 1, source.context)
+        lead = len(self.past) - len(self.target)
+        past = source.own(_runs(self.past, lead + at - source.context + 1, source.context), series)
         future = _runs(self.known, at + 1, source.horizon)
         goal = _runs(self.target, at + 1, source.horizon)
         observed = torch.ones_like(past, dtype=torch.bool) if self.whole else past.isfinite()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .baseline import steps_needed, with_season
 from .errors import DataError, TaskError
-from .forecaster import Forecaster, Net, scale_of
+from .forecaster import Forecaster, Net, least_back, scale_of
 from .interval import Conformal, conformal, normal
 from .learning import SIMPLE, TRAINED, learn
 from .mixture import Mixture, greedy
@@ -20,6 +20,7 @@ from .neighbours import Boosting, Statistical
 from .nets import LSTMTransformer, PeriodKernel, Ridge, SeasonalRidge, StackedLSTM
 from .outcome import Part
 from .panel import Panel
+from .periodic import bank_of, own_context
 from .task import Source, Split, Task, count, fit_scaling, labels_of, roles_of, split, usable
 from .train import Progress, Training
 
@@ -82,8 +83,9 @@ def _fitted(
         raise TaskError(f"members={members}: an ensemble has at least 1 member, and more only of a trained net; {type(net).__name__} is always the same")
     panel = panel if start is None else _follows(start, panel, task, net, per_series, members)
     parts = split(panel, task, stop=training.stop, calibrate=training.calibrate, apart=per_series)
-    source = _source(panel, task, net, training, parts)
-    source = source if start is None else replace(source, scaling=start.scaling_of(panel))
+    source = _source(panel, task, net, training, parts, apart=per_series)
+    if start is not None:
+        source = replace(source, scaling=start.scaling_of(panel), context=start.context, spans=start.spans_of(panel.series))
     notes = _check_length(source, parts)
     blank = _blank(source, task, net, training, parts, per_series, members)
     blank = replace(blank, anchor=_anchor(source, parts, net, apart=per_series))
@@ -156,7 +158,7 @@ def _shares(rows: list[Learnt], source: Source, rounds: int) -> Float[Tensor, " 
     # The newest origin in the stop part that lies whole seasons before the series' end, then back.
     lead = -(-(source.ends - last + horizon) // season) * season
     origin = (source.ends - lead)[:, None] - stride * torch.arange(room // stride + 1)
-    fair = (origin >= first[:, None]) & (2 * source.seen(origin) >= source.context)
+    fair = (origin >= first[:, None]) & (2 * source.seen(origin) >= source.backs[:, None])
     row = origin.clamp(min=0)
     series = torch.arange(len(panel)).repeat_interleave(row.shape[1])
     truth = source.goals(series, row.flatten()).masked_fill(~fair.flatten()[:, None, None], torch.nan)
@@ -183,15 +185,16 @@ def _seasoned(net: Net, season: int) -> Net:
     return with_season(net, season) if isinstance(net, SEASONAL) else net
 
 
-def _source(panel: Panel, task: Task, net: Net, training: Training, parts: Split) -> Source:
+def _source(panel: Panel, task: Task, net: Net, training: Training, parts: Split, *, apart: bool = False) -> Source:
     roles = roles_of(task, panel)
     _check_finite(panel, roles.features)
-    context = max(task.steps_back(panel.clock), steps_needed(net) if isinstance(net, SEASONAL) else 1)
-    if isinstance(net, PeriodKernel) and isinstance(net.ridge, SeasonalRidge) and task.context == "auto":
-        context = max(context, steps_needed(net.ridge))
     scaling = fit_scaling(panel.until(panel.start + parts.train.last), task.target, scale_of(net, training), pooled=training.pooled)
+    context, spans = max(task.steps_back(panel.clock), steps_needed(net) if isinstance(net, SEASONAL) else 1), None
+    if isinstance(net, PeriodKernel) and own_context(task, net):
+        backs = bank_of(panel, task, parts.train, net.kernels, 1, apart=apart).span.clamp(min=least_back(net))
+        context, spans = int(backs.max()), backs if apart else None
     labels = labels_of(panel) if isinstance(net, LABELLED) else ()
-    return Source(panel, roles, scaling, context, task.horizon, labels=labels)
+    return Source(panel, roles, scaling, context, task.horizon, labels=labels, spans=spans)
 
 
 def _check_finite(panel: Panel, channels: tuple[str, ...]) -> None:
@@ -209,20 +212,27 @@ def _check_finite(panel: Panel, channels: tuple[str, ...]) -> None:
 
 def _check_length(source: Source, parts: Split) -> tuple[str, ...]:
     """Series too short to train on are named; if all are, that is the end."""
-    need = source.context + source.horizon
-    rows = parts.train.last + 1
-    short = (rows < need).nonzero()[:, 0].tolist()
-    if len(short) == len(rows):
-        one = int(rows.argmax())
-        whole = int((source.panel.last(*source.roles.target) - source.panel.start)[one]) + 1
-        raise TaskError(
-            f'series "{source.panel.series[one]}" has {whole} steps, {max(0, int(rows[one]))} of them before the stop and calibrate parts; '
-            f"context {source.context} + horizon {source.horizon} = {need} are needed: use a shorter context or horizon, or more data"
-        )
+    short = too_short(source, parts)
+    if len(short) == len(source.panel):
+        raise TaskError(short[source.panel.series[int(parts.train.last.argmax())]])
     if not short:
         return ()
-    names = ", ".join(f'"{source.panel.series[i]}"' for i in short[:3]) + (f" and {len(short) - 3} more" if len(short) > 3 else "")
-    return (f"too short to train on (less than {need} steps before the stop part): {names}",)
+    need = (source.backs + source.horizon).unique().tolist()
+    names = ", ".join(f'"{name}"' for name in list(short)[:3]) + (f" and {len(short) - 3} more" if len(short) > 3 else "")
+    return (f"too short to train on (less than {f'{need[0]}' if len(need) == 1 else 'context + horizon'} steps before the stop part): {names}",)
+
+
+def too_short(source: Source, parts: Split) -> dict[str, str]:
+    """A sentence for every series that has fewer steps to learn from than its context + horizon."""
+    panel, last = source.panel, source.panel.last(*source.roles.target) - source.panel.start
+    values = panel.values[..., [panel.own.index(c) for c in source.roles.target]]
+    first = values.isfinite().all(-1).int().argmax(1)
+    whole, rows, need = last + 1 - first, (parts.train.last + 1 - first).clamp(min=0), source.backs + source.horizon
+    return {
+        panel.series[i]: f'series "{panel.series[i]}" has {whole[i]} steps, {rows[i]} of them before the stop and calibrate parts; '
+        f"context {source.backs[i]} + horizon {source.horizon} = {need[i]} are needed: use a shorter context or horizon, or more data"
+        for i in (rows < need).nonzero()[:, 0].tolist()
+    }
 
 
 def _blank(source: Source, task: Task, net: Net, training: Training, parts: Split, per_series: bool, members: int) -> Forecaster:
@@ -242,7 +252,7 @@ def _told(source: Source, parts: Split) -> tuple[Part, ...]:
     found = []
     for name, span in zip(("train", "stop", "calibrate"), parts, strict=True):
         if bool((span.last > span.first).any()):
-            first = int((source.panel.start + (span.first + 1).clamp(min=source.context)).min())
+            first = int((source.panel.start + (span.first + 1).maximum(source.backs)).min())
             found.append(Part(name, first, int((source.panel.start + span.last).max()), count(source, span)))
     return tuple(found)
 

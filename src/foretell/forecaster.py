@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
-from .baseline import Drift, MovingAverage, SeasonalNaive
+from .baseline import Drift, MovingAverage, SeasonalNaive, steps_needed
 from .clock import Clock, utc_from_local
 from .device import flushed
 from .errors import DataError, TaskError, nearest
@@ -23,6 +23,7 @@ from .neighbours import Boosting, Statistical
 from .nets import ON_RIDGE, LSTMTransformer, PeriodKernel, Response, Ridge, SeasonalRidge, Shape, StackedLSTM, assembled
 from .outcome import Forecast, Part, probs_of
 from .panel import Panel, Recipe, as_times, positions
+from .periodic import own_context
 from .task import Batch, Label, Roles, ScaleKind, Scaling, Source, Task, fit_scaling
 from .train import Curves, Training
 
@@ -178,7 +179,7 @@ class Forecaster:
         scaling = self.scaling_of(panel, first)
         part = panel if self.mixed else panel.between(first - self.back + 1, last + self.task.horizon)
         reach = max(0, last + 1 - int(part.start.max()) - part.values.shape[1])
-        return Source(part, self.roles, scaling, self.context, self.task.horizon, reach, self.labels)
+        return Source(part, self.roles, scaling, self.context, self.task.horizon, reach, self.labels, self.spans_of(panel.series))
 
     def scaling_of(self, panel: Panel, origin: int | None = None) -> Scaling:
         """The scales of a view's series; one not seen in fit takes those of its own past up to `origin`, or all of it."""
@@ -244,6 +245,13 @@ class Forecaster:
         one = torch.ones_like(self.bands.spread[0])
         return torch.stack([self.bands.spread[self._place[s]] if s in self._place else one for s in series])
 
+    def spans_of(self, series: Sequence[str]) -> Int[Tensor, " series"] | None:
+        """Steps back that each of these series reads, where every series has a context of its own."""
+        if not (self.per_series and own_context(self.task, self.net)):
+            return None
+        span = self.weights["net.span" if "alpha" in self.weights else "span"].cpu()
+        return span[[self._place[name] for name in series]].clamp(min=least_back(self.net))
+
     def summary(self) -> str:
         """The model in a few lines; of a net, also its layers with output shapes and parameters."""
         size = sum(w.numel() for w in self.weights.values() if w.is_floating_point())  # trees are text
@@ -295,8 +303,8 @@ class Forecaster:
 
     def _too_short(self, source: Source, row: Int[Tensor, " series"]) -> list[tuple[int, str]]:
         seen, said = source.seen(row[:, None])[:, 0], 'series "{}" has {} of the {} steps before the origin; half are needed: no forecast'
-        short = (2 * seen < self.context).nonzero()[:, 0].tolist()
-        found = [(at, said.format(source.panel.series[at], int(seen[at]), self.context)) for at in short]
+        short = (2 * seen < source.backs).nonzero()[:, 0].tolist()
+        found = [(at, said.format(source.panel.series[at], int(seen[at]), int(source.backs[at]))) for at in short]
         if len(found) == len(row):
             raise TaskError(found[0][1] + ("" if len(row) == 1 else f", nor for the other {len(row) - 1}"))
         return found
@@ -325,6 +333,11 @@ class Forecaster:
             f'known channel "{channel}" has no value for series "{panel.series[one]}"{others} at {when}: '
             f"give future= a frame with the columns {panel.names.id}, {panel.names.time}, {channel}, or panel.extend() it"
         )
+
+
+def least_back(net: Net) -> int:
+    """Steps back that a net reads at least, whatever its periods: what the ridge under it needs."""
+    return steps_needed(net.ridge) if isinstance(net, PeriodKernel) and isinstance(net.ridge, SeasonalRidge) else 1
 
 
 def scale_of(net: Net, training: Training) -> ScaleKind:

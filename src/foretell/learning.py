@@ -25,7 +25,7 @@ from .nets.period_kernel import PeriodKernelNet
 from .nets.response import ResponseNet
 from .noise import key, streams
 from .panel import positions
-from .periodic import bank_of, zeros_of
+from .periodic import bank_of, own_context, zeros_of
 from .solve import solve
 from .supervised import goals_of, train
 from .task import Source, Span, Split
@@ -117,7 +117,8 @@ def _bank(net: OnRidge, model: Forecaster, source: Source, parts: Split, start: 
     if not isinstance(net, PeriodKernel):
         return None
     if start is None:
-        return bank_of(source, parts.train, net.kernels, len(model.members), apart=model.per_series)
+        context = None if own_context(model.task, net) else source.context
+        return bank_of(source.panel, model.task, parts.train, net.kernels, len(model.members), apart=model.per_series, context=context)
     inner = "net." if "alpha" in start.weights else ""
     return Bank(start.weights[f"{inner}length"], start.weights[f"{inner}strength"], start.weights[f"{inner}span"])
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from . import workers
 from .errors import ForetellError, TaskError
-from .forecast import fit
+from .forecast import Member, learnt, too_short
 from .forecaster import Forecaster, Net
 from .interval import Conformal, kept
 from .outcome import Part
@@ -134,9 +134,12 @@ def _pack(panel: Panel, asked: Question, path: Path) -> dict[str, str]:
 
 
 def _fitted(panel: Panel, asked: Question) -> tuple[Forecaster | None, dict[str, str]]:
-    """All of a pack's series together; if one of them stops the others, each half by itself, and so on down to the one."""
+    """All of a pack's series together; if one of them stops the others, each half by itself, and so on down to the one. Those too
+    short to learn from are left out."""
     try:
-        return fit(panel, asked.task, asked.net, asked.training, per_series=True), {}
+        found = learnt(panel, asked.task, Member(asked.net, per_series=True), asked.training)
+        short = too_short(found.source, found.parts)
+        return found.model.pick(*(name for name in panel.series if name not in short)), short
     except ForetellError as error:
         if len(panel) == 1:
             return None, {panel.series[0]: str(error)}
@@ -157,20 +160,24 @@ def _blank(model: Forecaster, name: str) -> Forecaster:
 def joined(models: Sequence[Forecaster], order: Sequence[str]) -> Forecaster:
     """One model of all the series of several with a net for each, in this order."""
     first, series = models[0], tuple(name for model in models for name in model.series)
-    weights = {name: torch.cat(_alike([model.weights[name] for model in models])) for name in first.weights}
+    weights = {name: torch.cat(_alike(name, [model.weights[name] for model in models])) for name in first.weights}
     whole = replace(
-        first, series=series, members=series, weights=weights, scaling=_scaling([m.scaling for m in models]), bands=_bands([m.bands for m in models]),
+        first, context=max(m.context for m in models), series=series, members=series, weights=weights,
+        scaling=_scaling([m.scaling for m in models]), bands=_bands([m.bands for m in models]),
         anchor=None if first.anchor is None else torch.cat([m.anchor for m in models if m.anchor is not None]), curves=None,
         parts=_parts(models), notes=tuple(note for model in models for note in model.notes),
     )  # fmt: skip
     return whole.pick(*order)
 
 
-def _alike(weights: list[Tensor]) -> list[Tensor]:
-    """Kernels are centred and as wide as the longest of their pack: zeros around them change nothing."""
+def _alike(name: str, weights: list[Tensor]) -> list[Tensor]:
+    """Kernels are centred and as wide as the longest of their pack, and what reads the window ends where it ends: zeros around them,
+    or before, change nothing."""
     if len({w.shape[1:] for w in weights}) == 1:
         return weights
     width = max(w.shape[1] for w in weights)
+    if name.endswith(("query", "key", "value")):
+        return [F.pad(w, (0, 0, width - w.shape[1], 0)) for w in weights]
     left = [(width - 1) // 2 - (w.shape[1] - 1) // 2 for w in weights]
     return [F.pad(w, (0, 0, a, width - w.shape[1] - a)) for w, a in zip(weights, left, strict=True)]
 

@@ -7,33 +7,41 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from .nets import PeriodKernel, Ridge
 from .nets.bank import Bank
+from .panel import Panel
 from .periods import dominant
-from .task import Source, Span
+from .task import Source, Span, Task
 
 MOST = 0.99  # of the variance that a period may be taken to explain
 
 
-def bank_of(source: Source, train: Span, kernels: int, members: int, *, apart: bool) -> Bank:
-    """The `kernels` strongest periods of every member's training cut, none longer than the context, with their signal-to-noise
-    ratios: explained variance over what is left.
+def own_context(task: Task, net: object) -> bool:
+    """Whether each member reads as far back as its own longest period: a plain Ridge reads a context that is the same for all."""
+    return task.context == "auto" and isinstance(net, PeriodKernel) and not isinstance(net.ridge, Ridge)
+
+
+def bank_of(panel: Panel, task: Task, train: Span, kernels: int, members: int, *, apart: bool, context: int | None = None) -> Bank:
+    """The `kernels` strongest periods of every member's training cut, with their signal-to-noise ratios: explained variance over
+    what is left. None is longer than the `context`; without one each member reads as far back as its longest period.
 
     A member in which no period stands out gets the season's, or one as long as the context. Members that learn from all
     series share the periods that are strongest on the mean over the series.
     """
-    at, context, season = source.panel.own.index(source.roles.target[0]), source.context, source.panel.clock.season
-    values = source.panel.values[..., at]
+    values, season, usual = panel.values[..., panel.own.index(task.target[0])], panel.clock.season, context or task.steps_back(panel.clock)
     later = torch.arange(values.shape[1]) > train.last[:, None]
     found = dominant(values.masked_fill(later, torch.nan), kernels, longest=context)
     length, share = torch.where(found.length > 1, found.length, 0), found.strength.double().clamp(max=MOST)
     if not apart:
-        total = torch.zeros(context + 1, dtype=torch.float64).index_add_(0, length.flatten(), share.flatten()) / max(1, len(values))
-        strongest = total[1:].topk(min(kernels, context))
+        widest = context or max(1, int(length.max()))
+        total = torch.zeros(widest + 1, dtype=torch.float64).index_add_(0, length.flatten(), share.flatten()) / max(1, len(values))
+        strongest = total[1:].topk(min(kernels, widest))
         length, share = torch.where(strongest.values > 0, strongest.indices + 1, 0), strongest.values
         length, share = (F.pad(x, (0, kernels - len(x))).expand(members, -1) for x in (length, share))
     none = (length == 0).all(1, keepdim=True) & (torch.arange(length.shape[1]) == 0)
-    length = torch.where(none, season if 1 < season <= context else context, length)
-    return Bank(length, (share / (1 - share)).to(values.dtype), torch.full((len(length),), context))
+    length = torch.where(none, season if 1 < season <= usual else usual, length)
+    span = torch.full((len(length),), context) if context else length.amax(1)
+    return Bank(length, (share / (1 - share)).to(values.dtype), span)
 
 
 def zeros_of(source: Source, members: int, *, apart: bool) -> Float[Tensor, "member channel"]:

@@ -40,7 +40,7 @@ class Task(Spec):
 
     `past=None` takes every other channel as observed-only input. `levels` are the quantiles a net learns; `floor` is
     the least value the target can have (0 for sales). `context="auto"` is a week of hours, four weeks of days, two
-    years of months.
+    years of months; for a PeriodKernel each series' own longest period.
     """
 
     target: OneOrMany = Field(min_length=1)
@@ -225,6 +225,18 @@ class Source:
     horizon: int
     reach: int = 0  # steps past the panel's last row at which an origin may lie
     labels: tuple[Label, ...] = ()
+    spans: Int[Tensor, " series"] | None = None  # steps back that each series reads, where that is not the whole context
+
+    @cached_property
+    def backs(self) -> Int[Tensor, " series"]:
+        """Steps back that each series reads."""
+        return torch.full((len(self.panel),), self.context) if self.spans is None else self.spans
+
+    def own(self, past: Float[Tensor, "n context feature"], series: Int[Tensor, " n"]) -> Float[Tensor, "n context feature"]:
+        """Pasts in which nothing is observed before the steps that a series reads."""
+        if self.spans is None:
+            return past
+        return past.masked_fill((torch.arange(self.context, 0, -1) > self.spans[series, None])[..., None], torch.nan)
 
     @cached_property
     def clocked(self) -> tuple[int, Float[Tensor, "step channel"]]:
@@ -255,7 +267,7 @@ class Source:
     def inputs(self, series: Int[Tensor, " n"], origin: Int[Tensor, " n"]) -> Batch:
         """What a net may see of these windows; no goal, nothing of a target or past channel after the origin."""
         back = origin[:, None] + torch.arange(1 - self.context, 1)
-        past = self.read(self.roles.features, series, back)
+        past = self.own(self.read(self.roles.features, series, back), series)
         observed = past.isfinite()
         ahead = origin[:, None] + torch.arange(1, self.horizon + 1)
         future = self.read(self.roles.known, series, ahead)
@@ -275,7 +287,7 @@ class Source:
         """How many steps of the context before an origin are observed; with less than half there is no forecast."""
         values = self.panel.values[..., [self.panel.own.index(c) for c in self.roles.target]]
         total = torch.cat([torch.zeros(len(values), 1, dtype=torch.long), values.isfinite().all(-1).cumsum(1)], 1)
-        end, begin = (row.clamp(0, values.shape[1]) for row in (origin + 1, origin + 1 - self.context))
+        end, begin = (row.clamp(0, values.shape[1]) for row in (origin + 1, origin + 1 - self.backs[:, None]))
         return total.gather(1, end) - total.gather(1, begin)
 
     def unscaled(self, values: Float[Tensor, "n horizon target *slot"], series: Int[Tensor, " n"]) -> Tensor:
@@ -383,11 +395,11 @@ def split(panel: Panel, task: Task, *, stop: float, calibrate: float, apart: boo
 def usable(source: Source, span: Span, series: Int[Tensor, " n"]) -> Bool[Tensor, "n row"]:
     """Rows that can be an origin: goals within the span, the whole context in the series, at least half of it observed,
     and something to learn ahead."""
-    back, ahead, at = source.context, source.horizon, [source.panel.own.index(c) for c in source.roles.target]
+    back, ahead, at = source.backs[series, None], source.horizon, [source.panel.own.index(c) for c in source.roles.target]
     values = source.panel.values[series][..., at]
     seen = torch.cat([torch.zeros(len(series), 1, dtype=torch.int32), values.isfinite().all(-1).cumsum(1, dtype=torch.int32)], 1)
     row = torch.arange(values.shape[1])
-    inside = (row >= span.first[series, None].clamp(min=back - 1)) & (row <= span.last[series, None] - ahead)
+    inside = (row >= span.first[series, None].maximum(back - 1)) & (row <= span.last[series, None] - ahead)
     past = seen.gather(1, (row + 1).expand(len(series), -1)) - seen.gather(1, (row + 1 - back).clamp(min=0).expand(len(series), -1))
     goal = seen.gather(1, (row + 1 + ahead).clamp(max=values.shape[1]).expand(len(series), -1)) - seen[:, 1:]
     return inside & (2 * past >= back) & (goal > 0)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ..errors import TaskError
 from ..spec import Spec
 from .bank import Bank, effective, project
-from .layers import LayerNorm, Linear, Noise, Row, Shape, Summary, dropout, learned, uniform
+from .layers import LayerNorm, Linear, Noise, Row, Shape, Summary, dropout, learned
 from .ridge import Ridge
 from .seasonal_ridge import SeasonalRidge
 
@@ -73,11 +73,11 @@ class PeriodKernelNet(nn.Module):
     def __init__(self, spec: PeriodKernel, shape: Shape, streams: Sequence[Generator], bank: Bank) -> None:
         super().__init__()
         self.spec, self.shape = spec, shape
-        filters, inner, told = spec.filters, spec.heads * spec.size, shape.context * spec.filters
+        filters, inner = spec.filters, spec.heads * spec.size
         self.kernels, self.biases = _drawn(streams, bank, filters)
         self.strength = nn.Parameter(bank.strength.float().clone())
         self.auxiliary = nn.Parameter(torch.ones(shape.members, shape.features - 1))
-        self.query, self.key, self.value = (uniform(streams, told, inner, fan=told) for _ in range(3))
+        self.query, self.key, self.value = (_read(streams, bank.span, shape.context, filters, inner) for _ in range(3))
         self.query_bias, self.value_bias = (nn.Parameter(torch.zeros(shape.members, inner)) for _ in range(2))
         steps = min(ALIVE, shape.context)
         self.out, self.smooth = Linear(streams, inner, steps * filters), Linear(streams, steps * filters, filters)
@@ -210,6 +210,16 @@ def _drawn(streams: Sequence[Generator], bank: Bank, filters: int) -> tuple[nn.P
             own.append(F.pad(drawn, (0, 0, left, width - length - left)))
         kernels.append(nn.Parameter(torch.stack(own)))
     return nn.ParameterList(kernels), nn.ParameterList(nn.Parameter(torch.zeros(len(streams), filters)) for _ in kernels)
+
+
+def _read(streams: Sequence[Generator], span: Int[Tensor, " member"], context: int, filters: int, out: int) -> nn.Parameter:
+    """A projection [member, context · filter, out], even in ±1/√in, each member's drawn for the steps that it reads; zero before them."""
+    found = []
+    for steps, stream in zip(span.tolist(), streams, strict=True):
+        bound = (steps * filters) ** -0.5
+        drawn = torch.rand(steps * filters, out, generator=stream).mul_(2 * bound).sub_(bound)
+        found.append(F.pad(drawn, (0, 0, (context - steps) * filters, 0)))
+    return nn.Parameter(torch.stack(found))
 
 
 class Preset(NamedTuple):
