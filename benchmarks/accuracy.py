@@ -205,6 +205,7 @@ def banded(case: Case, effort: Effort) -> Table:
     training = effort.training(scale=case.training.scale)
     fit = partial(forecast.fit, task=case.task, training=training)
     models = {"ridge": partial(fit, net=Ridge()), "StackedLSTM": partial(fit, net=case.net)}
+    models[f"StackedLSTM, {effort.members} members"] = partial(fit, net=case.net, members=effort.members)
     result = ft.backtest(models, case.panel, task=case.task, test=case.test, step=case.step, watch=told)
     scores = result.scores()
     names = ("coverage-80", "pinball", "WAPE", "MAE")
