@@ -9,11 +9,13 @@ import polars as pl
 import pytest
 
 import foretell as ft
+from foretell import TaskError
+from foretell.attribution.effects import dependence
 from foretell.cli import main
 from foretell.explanation import components, explain
 from foretell.portraits import KINDS, largest, named, portrait
 from foretell.words import words
-from laws import PLAIN, TASK, fitted, plain, rich
+from laws import PLAIN, TASK, fitted, plain, refused, rich
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -23,6 +25,24 @@ def test_every_picture_is_drawn(kind: str, lang: str) -> None:
     why = explain(fitted("ridge", panel), panel, origin=130)
     figure = portrait(why, kind, example=1, lang=lang)
     assert figure.layout.height and figure.data
+
+
+def test_plot_knows_an_explanation_a_curve_and_all_it_knew() -> None:
+    panel = plain()
+    model = fitted("ridge", panel, PLAIN)
+    why, slope = (explain(model, panel, method=m) for m in ("deeplift", "saliency"))
+    assert ft.plot(why, series="b") == portrait(why, "parts", example=1)
+    assert ft.plot(why, "waterfall") == portrait(why, "waterfall") and ft.plot(slope) == portrait(slope, "cells")
+    f, blocks = model.function(panel)
+    curve = dependence(lambda x: f(x)[:, :, 0, 0], blocks, [("past", 1)], name="x")
+    assert ft.plot(curve).layout.xaxis.title.text == curve.channel
+    assert ft.plot(model.predict(panel), history=panel).data
+    with refused(TaskError, 'no picture "part" of an explanation'):
+        ft.plot(why, "part")
+    with refused(TaskError, "one series at a time; got 2: a, b"):
+        ft.plot(why, series=["a", "b"])
+    with refused(TaskError, 'no series "z"'):
+        ft.plot(why, series="z")
 
 
 def test_the_bars_of_a_step_and_its_line_agree() -> None:

@@ -1,5 +1,7 @@
 """Advice and select: a channel that does nothing is named, left out, and not missed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -38,6 +40,13 @@ def test_cells_that_act_against_each_other_are_noisy() -> None:
     calm = {"x": X["x"].clone()}
     calm["x"][:, 1, 3] = calm["x"][:, 0, 3] + 0.02
     assert [a.finding for a in advice(deeplift(rough, calm, ZERO)) if a.channel == "x[3]"] == ["noisy"]
+
+
+def test_an_explanation_gives_its_own_advice() -> None:
+    why = deeplift(weighted, X, ZERO)
+    assert why.advice() == advice(why) and {a.channel for a in why.advice(keep=("x[3]",))} == {"x[2]"}
+    named = replace(why, labels=replace(why.labels, channels={"x": ("a", "b", "c", "d")}, target="d"))
+    assert {a.channel for a in named.advice()} == {"c"}, "the target stays"
 
 
 def test_advice_needs_windows_and_contributions() -> None:

@@ -15,8 +15,7 @@ from .hierarchy import sums, table_by
 from .optim import Optimizer
 from .outcome import Forecast
 from .panel import Panel, calendar_of, from_array
-from .plotting import plot
-from .portraits import portrait
+from .portraits import plot, portrait
 from .reading import Reading, check, read, read_m5
 from .reporting import report
 from .scoreboard import Backtest

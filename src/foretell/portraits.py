@@ -11,7 +11,9 @@ from torch import Tensor
 from .attribution.types import Attribution, Curve
 from .errors import TaskError, nearest
 from .explanation.parts import components
-from .plotting import COLOURS, GRID, INK, MUTED, dressed
+from .panel import Panel, positions
+from .plotting import COLOURS, GRID, INK, MUTED, Value, dressed
+from .plotting import plot as drawn
 from .words import Words, number, words
 
 Figure = Any  # plotly.graph_objects.Figure
@@ -21,6 +23,27 @@ LEFT = "#c5ccd3"  # what is not explained, and the usual value
 UP, DOWN = COLOURS[0], COLOURS[1]
 PARTS = (*COLOURS, "#8a949e", "#6b4c9a", "#dfe3e8")
 SCALE = [[0, DOWN], [0.5, "#ffffff"], [1, UP]]
+
+
+def plot(
+    value: Value | Attribution | Curve, kind: str | None = None, *, history: Panel | None = None, series: str | Sequence[str] | None = None, lang: str = "en"
+) -> Figure:
+    """A plotly figure of a value, to show, save or change.
+
+    A forecast is drawn after the observed values of `history`. A backtest is drawn by `kind`: "actual" against predicted, error by
+    "step" ahead, by "origin", at the "peaks". Learning curves may come as one, or by net's name. An explanation by `kind`: "parts",
+    "waterfall", "lags", "cells" or "summary" (`portrait`); contributions begin with their parts, other numbers with their
+    cells; a `Curve` is drawn over what was seen. `series` chooses; of an explanation one, left out its first window.
+    """
+    if isinstance(value, Curve):
+        return draw_curve(value, value.labels.target, words(lang))
+    if not isinstance(value, Attribution):
+        return drawn(value, kind or "actual", history=history, series=series, lang=lang)
+    names = value.labels.examples or tuple(str(i) for i in range(len(value.prediction)))
+    chosen = [series] if isinstance(series, str) else list(series or names[:1])
+    if len(chosen) != 1:
+        raise TaskError(f"an explanation is drawn one series at a time; got {len(chosen)}: {', '.join(chosen[:5])}")
+    return portrait(value, kind or ("parts" if value.kind == "contribution" else "cells"), example=positions(chosen, names, "series")[0], lang=lang)
 
 
 def portrait(why: Attribution, kind: str = "parts", *, example: int = 0, lang: str = "en") -> Figure:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from . import forecast
-from .attribution.advice import Advice, advice
+from .attribution.advice import advice
+from .attribution.types import Advice
 from .backtesting import backtest
 from .errors import TaskError
 from .explanation import explain

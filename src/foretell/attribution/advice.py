@@ -1,25 +1,15 @@
 """Advice: which channels an explanation of many windows finds weak, redundant or noisy, with the evidence."""
 
-from typing import Literal, NamedTuple
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import TaskError
-from .types import Attribution
+from .types import Advice, Attribution
 
 WEAK = 0.02  # share of all that is attributed below which a channel adds next to nothing
 ALIKE = 0.95  # correlation of two channels' contributions from which one stands for both
 NOISY = 4.0  # times larger single cells than their sum
-
-
-class Advice(NamedTuple):
-    """What to look at, and why."""
-
-    channel: str
-    finding: Literal["weak", "redundant", "noisy"]
-    evidence: str
 
 
 def advice(why: Attribution, *, keep: tuple[str, ...] = ()) -> tuple[Advice, ...]:

@@ -27,6 +27,14 @@ class Cost(NamedTuple):
 NOTHING = Cost()
 
 
+class Advice(NamedTuple):
+    """A channel to look at, and why."""
+
+    channel: str
+    finding: Literal["weak", "redundant", "noisy"]
+    evidence: str
+
+
 @dataclass(frozen=True, eq=False)
 class Baseline:
     """What the forecast is compared with: `values` [draw, example, step, channel] by block, several draws being averaged over."""
@@ -141,6 +149,13 @@ class Attribution:
         """Names of a block's channels."""
         width = self.values[block].shape[-1]
         return self.labels.channels.get(block) or tuple(f"{block}[{i}]" for i in range(width))
+
+    def advice(self, *, keep: Sequence[str] | None = None) -> tuple[Advice, ...]:
+        """Channels that are weak, redundant or noisy over these windows, with the evidence (`advice.advice`); the target is kept
+        unless `keep` says otherwise. TaskError for fewer than three windows, or numbers that are not contributions."""
+        from .advice import advice
+
+        return advice(self, keep=tuple(keep) if keep is not None else (self.labels.target,))
 
     def pick(self, examples: Sequence[int]) -> Self:
         """Of only these windows."""
