@@ -466,3 +466,5 @@ def test_a_large_panel_has_a_net_for_every_series_in_packs(run: Callable[..., Sa
     assert run("forecast", str(tmp_path / "many.csv"), "--target", "y", *typed).code == 0
     model = load(tmp_path / "here" / "model.foretell")
     assert model.per_series and model.series == ("a", "b", "c") and model.facts["packs"] == 2
+    head, *lines = (tmp_path / "here" / "weights.csv").read_text().splitlines()
+    assert head.startswith("unique_id,period_1,share_1,") and head.endswith("test MAE,test RMSE") and len(lines) == 3

@@ -30,7 +30,7 @@ ROWS = (
     ("backtesting", "explanation"),
     ("tuning", "plan"),
     ("choosing", "selecting"),
-    ("reading", "storage", "plotting", "page", "diagnosis"),
+    ("reading", "storage", "plotting", "page", "diagnosis", "weighing"),
     ("portraits",),
     ("alarmpage", "reporting", "packs", "dossier"),
     ("planreport",),

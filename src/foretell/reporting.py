@@ -17,6 +17,7 @@ from .plotting import SHOWN, cutoffs, largest, last_cuts, per_point, plot, scale
 from .scoreboard import Backtest
 from .spec import Spec
 from .train import Curves
+from .weighing import weighing
 from .words import Words, decimals, number, percent, stamp, wall, words
 
 FEW, MANY, LISTED = 12, 2000, 12  # forecast rows shown at once and folded away; series described one by one
@@ -48,6 +49,7 @@ def report(
         *([_parts(model.parts, model.clock, say)] if model and not backtest else ()),
         _data(panel, targets, say),
         *_learned(diagnosis, curves or (model.curves if model else None), say),
+        *(_weighed(model, panel, backtest, forecast.model if forecast else "", say) if model else ()),
         *([_card(model, say)] if model else ()),
         _notes(forecast, backtest, model, say),
     ]
@@ -188,6 +190,19 @@ def _learned(diagnosis: Diagnosis | None, curves: Curves | Mapping[str, Curves] 
     texts = (*diagnosis.sentences(say.lang), say["against_text"], known)
     columns = [Column(title, cells, left=at in (0, 7, 8)) for at, (title, cells) in enumerate(diagnosis.cells(say.lang).items())]
     return [Section(say["against"], texts, figure, table(columns))]
+
+
+def _weighed(model: Forecaster, panel: Panel, backtest: Backtest | None, name: str, say: Words) -> list[Section]:
+    """Of a net made of periods: those of each series, how they count, and how the other channels do; the first series, if there are many."""
+    found = weighing(model, panel, backtest, name)
+    if not found:
+        return []
+    some = say["data_some"].format(shown=LISTED, count=f"{len(panel):,}") if len(panel) > LISTED else ""
+    columns = [
+        Column(title, [str(cell) if at == 0 else number(float(cell)) if np.isfinite(cell) else "–" for cell in cells[:LISTED]], left=at == 0)
+        for at, (title, cells) in enumerate(found.items())
+    ]
+    return [Section(say["weighing"], (say["weighing_text"], some), body=table(columns))]
 
 
 def _card(model: Forecaster, say: Words) -> Section:

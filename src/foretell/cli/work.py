@@ -20,6 +20,7 @@ from ..scoreboard import Backtest, By
 from ..storage import load, save
 from ..task import Task
 from ..train import Curves
+from ..weighing import weighing
 from ..words import stamp, wall, words
 from . import runs
 from .asked import Asked, opened
@@ -105,7 +106,8 @@ def _write(work: Work, folder: Path, output: Output, facts: Mapping[str, Any]) -
         for by in TABLES:
             if work.backtest.truth.shape[("origin", "series", "step", "target").index(by)] > 1:
                 runs.write_table(folder, f"accuracy_by_{by}", work.backtest.table_columns(by), output.format)
-    for name, columns in work.tables.items():
+    read = weighing(work.model, work.asked.panel, work.backtest, work.name) if work.model else {}
+    for name, columns in {**work.tables, **({"weights": read} if read else {})}.items():
         runs.write_table(folder, name, columns, output.format)
     runs.write_results(folder / runs.RESULTS, work.results)
     (folder / runs.METRICS).write_text(json.dumps(plain(facts), ensure_ascii=False, allow_nan=False, indent=1) + "\n", encoding="utf-8")
