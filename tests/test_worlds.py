@@ -2,8 +2,12 @@
 
 import torch
 
+from foretell import Task, Training, forecast
 from foretell.errors import TaskError
-from foretell.worlds import ads
+from foretell.explanation import components, explain
+from foretell.nets import StackedLSTM
+from foretell.optim import Optimizer
+from foretell.worlds import ads, drivers
 from foretell.worlds.ads import carried_over, hill
 from laws import refused
 from naive_plan import media_effect
@@ -58,3 +62,34 @@ def test_impossible_worlds_get_their_sentence() -> None:
         ads(0, media=9)
     with refused(TaskError, "a budget of 1 is below the least that the bounds spend, 26"):
         ads(0, weeks=80, media=1).optimum(1.0, torch.full((13, 1), 2.0), torch.full((13, 1), 3.0))
+
+
+def test_drivers_add_up_to_the_sales_without_noise() -> None:
+    one, two = drivers(3, series=2, days=80, noise=0.0), drivers(3, series=2, days=80, noise=0.0)
+    assert torch.equal(one.panel.values, two.panel.values) and one.simulated
+    whole = one.level[:, None] + torch.stack(list(one.effect.values())).sum(0)
+    torch.testing.assert_close(one.panel.channel("sales").double(), whole, rtol=1e-6, atol=1e-4)
+    late = one.panel.channel("reach").double()[:, : -one.lag]
+    torch.testing.assert_close(one.effect["reach"][:, one.lag :], 2.5 * (late - 10), rtol=1e-5, atol=1e-5)
+    with refused(TaskError, "worlds.drivers: lag must be from 1 to 28; got 40"):
+        drivers(lag=40)
+
+
+def test_additive_methods_find_the_drivers_in_a_trained_net() -> None:
+    """Price and event of the step itself, and the reach of the campaign at its lag: in units, on days the net has not seen."""
+    world = drivers(0)
+    task = Task(target="sales", known=("price", "event"), context=14, horizon=7)
+    training = Training(epochs=6, batch=32, seed=0, device="cpu", optimizer=Optimizer(rate=0.01))
+    model = forecast.fit(world.panel.until(440), task, StackedLSTM(hidden=(16,)), training)
+    origins = list(range(441, 490, 7))
+    truth = {name: torch.cat([x[:, o + 1 : o + 8] for o in origins]) for name, x in world.effect.items()}
+    for method in ("deeplift", "integrated_gradients", "shapley"):
+        why = explain(model, world.panel, origin=origins, method=method)
+        found = {name: value for name, value in components(why).items() if name in ("price", "event")}
+        if method != "shapley":  # its groups are stretches: a single lag is not told apart
+            reach = why.values["past"][..., why.channels("past").index("reach")]
+            found["reach"] = torch.stack([reach[:, h, task.context - world.lag + h] for h in range(7)], 1)
+        for name, value in found.items():
+            both = torch.stack([value.flatten().double(), truth[name].flatten()])
+            assert float(torch.corrcoef(both)[0, 1]) > 0.9, (method, name)
+            assert 0.7 < float((both[0] * both[1]).sum() / both[1].square().sum()) < 1.3, (method, name)
