@@ -32,6 +32,7 @@ ROWS = (
     ("choosing", "selecting"),
     ("reading", "storage", "plotting", "page", "diagnosis", "weighing"),
     ("portraits",),
+    ("pictures",),
     ("alarmpage", "reporting", "packs", "dossier"),
     ("planreport",),
     ("cli", "studio"),

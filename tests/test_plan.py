@@ -219,6 +219,10 @@ def test_a_follower_moves_with_its_control() -> None:
         ({"follows": {"b": "a"}}, '"b" cannot both be planned and follow "a"'),
         ({"follows": {"seen": "price"}}, '"seen" follows "price", which is no control of this plan. There are: a, b'),
         ({"follows": {"y": "a"}}, '"y" is what the model forecasts; follows= names channels between'),
+        ({"starts": 0}, "starts=0: the ascent begins from 1 plan or more"),
+        ({"goal": "sales"}, "kind"),
+        ({"controls": {"a": (0, float("nan"))}}, r'the bounds of "s · a" at step 1 have no end'),
+        ({"budget": -5.0}, "the budget must be 0 or more; got −5"),
         ({"least_change": -1.0}, "least_change=-1: the smallest change worth making is 0 or more"),
     ],
 )
@@ -237,6 +241,9 @@ def test_a_plan_that_cannot_be_gets_its_sentence(options: Mapping[str, object], 
         ({"as written": {"a": 1}}, '"as written" is what the scenarios are compared with'),
         ({"one": {"a": "much"}}, '"a": the change "much" is not understood; write a number, or'),
         ({"one": {"a": [1, 2]}}, '"a": 2 values for 4 steps ahead'),
+        ({"one": {"a": [[1, 2, 3, 4]] * 3}}, '"a": 3 by 4 values for 4 steps ahead'),
+        ({"one": {"a": float("nan")}}, '"a": a scenario says a finite number for every step; 1 are not'),
+        ({"one": {"a": None}}, '"a": a change is a number, one number a step, or text like ".20%"; got None'),
         ({"one": {"prize": 1}}, 'no channel "prize" to plan with: did you mean "price"'),
     ],
 )
@@ -253,3 +260,26 @@ def test_nothing_that_was_handed_in_is_changed() -> None:
     plan.what_if(model, panel, {"more": {"tv": "+10%"}})
     plan.response(model, panel, "tv", points=5)
     assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(before, [panel.values, *model.weights.values()], strict=True))
+
+
+def test_other_inputs_that_cannot_be_get_their_sentence() -> None:
+    panel, model = linear()
+    whole = with_ahead(panel, 129, {"a": torch.full((2, 4), 10.0), "b": torch.full((2, 4), 5.0)})
+    with refused(TaskError, "a plan is made for a Panel, got dict: make one with ft.read"):
+        plan.response(model, {}, "a")
+    with refused(TaskError, "points=1: a curve has 2 points or more"):
+        plan.response(model, whole, "a", points=1)
+    told = plan.what_if(model, whole, {"up": {"a": "+50%"}})
+    with refused(TaskError, 'no scenario "upp": did you mean "up"'):
+        told.change("upp")
+    with refused(TaskError, 'no target "sales"'):
+        plan.what_if(model, whole, {"up": {"a": "+50%"}}, target="sales")
+    best = plan.allocate(model, whole, 100.0, {"a": (0, 60)}, starts=2)
+    with refused(TaskError, "this plan has the columns s · a, t · a; these controls give s · b, t · b"):
+        plan.judge(model, whole, best, ["b"])
+    with refused(TaskError, '"clicks" and "a" were above 0 together at 6 steps; 8 are needed to say how one follows the other'):
+        fitted(panel.until(2), "clicks", "a", 2)
+    ragged = replace(panel, values=panel.values.clone())
+    ragged.values[1, 100:, 0] = torch.nan
+    with refused(TaskError, "the series end at different steps, from .* to .*: say from which origin= to plan"):
+        plan.what_if(model, ragged, {"up": {"a": "+50%"}})

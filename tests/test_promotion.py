@@ -1,5 +1,6 @@
 """Promotions against a linear model and against the known path of a simulated shop."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -35,8 +36,26 @@ def test_a_linear_promotion_is_told_exactly() -> None:
     assert float(found.break_even("a").mean) == pytest.approx(0.1 * 235 / 30, rel=0.02)
     assert float(found.profit(1.0, "a").mean) == pytest.approx(30 - 23.5, abs=0.4)
     rows = found.rows()
-    assert list(rows["unique_id"]) == ["a", "b", "(all)"] and len(found.frame()) == 12
+    assert list(rows["unique_id"]) == ["a", "b", "(all)"] and len(found.frame()) == 18
     assert any(note.startswith("one member") for note in found.notes)
+
+
+def test_the_frame_has_later_demand_and_break_even_by_item_and_for_all() -> None:
+    panel, model = linear()
+    found = plan.promotion(model, panel, 0.1, first=2, days=2)
+    cells, rows = found.cells(), found.rows()
+    for item in ("a", "b", "(all)"):
+        at, row = np.flatnonzero(cells["unique_id"] == item), list(rows["unique_id"]).index(item)
+        assert cells["cumulative"][at[-1]] == pytest.approx(rows["total"][row])
+        assert cells["after"][at].tolist() == pytest.approx([0, 0, 0, *[rows["after"][row]] * 3], abs=0.3)
+        assert cells["break_even"][at[-1]] == pytest.approx(rows["break_even"][row])
+        assert np.isnan(cells["break_even"][at[0]])
+    first = np.flatnonzero(cells["unique_id"] == "a")[1]
+    assert cells["break_even"][first] == pytest.approx(0.1 * 120 / 20, rel=0.02)  # after one day, nothing has been taken from later yet
+    whole = cells["unique_id"] == "(all)"
+    for name in ("promoted", "bare", "difference", "cumulative", "after"):
+        parts = cells[name][cells["unique_id"] == "a"] + cells[name][cells["unique_id"] == "b"]
+        np.testing.assert_allclose(cells[name][whole], parts, rtol=1e-9, atol=1e-9)
 
 
 def test_a_price_is_lowered_from_its_usual_value() -> None:
@@ -59,6 +78,8 @@ def test_a_price_is_lowered_from_its_usual_value() -> None:
     [
         ({"discount": 20.0}, "a discount is a share between 0 and 1, like 0.2; got 20"),
         ({"discount": 0.2, "days": 9}, "a promotion of 9 steps from step 1 on does not fit into the model's horizon of 6 steps"),
+        ({"discount": 0.2, "first": 0}, "a promotion of 7 steps from step 0 on does not fit into the model's horizon of 6 steps"),
+        ({"discount": 0.2, "days": 3, "target": "sales"}, 'no target "sales"'),
         ({"discount": 0.2, "channel": "price"}, 'no channel "price" to plan with: '),
     ],
 )

@@ -15,7 +15,8 @@ from .hierarchy import sums, table_by
 from .optim import Optimizer
 from .outcome import Forecast
 from .panel import Panel, calendar_of, from_array
-from .portraits import plot, portrait
+from .pictures import plot
+from .portraits import portrait
 from .reading import Reading, check, read, read_m5
 from .reporting import report
 from .scoreboard import Backtest

@@ -10,9 +10,10 @@ import numpy as np
 from torch import Tensor
 
 from .page import Column, Section, page, paragraphs, table, write
+from .pictures import draw_plan, strokes
 from .plan import Curve, Plan
 from .plan.plans import Band
-from .plotting import COLOURS, GRID, INK, PLAIN, dressed
+from .plotting import COLOURS, GRID, PLAIN, dressed
 from .reporting import backtest_html
 from .scoreboard import Backtest
 from .words import Words, decimals, number, percent, words
@@ -86,18 +87,6 @@ def parameter_columns(curves: Sequence[Curve], say: Words) -> list[Column]:
     return [Column(say["plan_control"], [c.channel for c in shown], left=True), *(Column(name, cells[name]) for name in names)]
 
 
-def draw_plan(plan: Plan, say: Words) -> Figure:
-    """Spend by control, written and planned."""
-    from plotly.graph_objects import Figure as Empty
-
-    figure, names = Empty(), [escape(name) for name in plan.columns]
-    for key, values, colour in (("plan_written", plan.written, PLAIN), ("plan_planned", plan.spend, COLOURS[0])):
-        figure.add_bar(y=names, x=values.sum(0).numpy(), name=say[key], orientation="h", marker={"color": colour}, hovertemplate="%{x:,.4~g}")
-    figure.update_layout(height=140 + 46 * len(names), barmode="group")
-    dressed(figure, say, legend=True)
-    return figure.update_layout(hovermode="closest").update_yaxes(autorange="reversed", showgrid=False).update_xaxes(tickformat=",")
-
-
 def draw_curves(curves: Sequence[Curve], plan: Plan, say: Words) -> Figure:
     """Effect of each control with its band; small strokes where history lies, dots at the written and the planned mean."""
     from plotly.subplots import make_subplots
@@ -127,19 +116,7 @@ def _curve(figure: Figure, curve: Curve, plan: Plan, say: Words, *, row: int, co
     figure.add_scatter(
         x=x, y=mean, mode="lines", line={"color": COLOURS[0], "width": 2.2}, name=say["plan_curve"], legendgroup="curve", showlegend=first, **place
     )
-    here = curve.density.numpy() > 0
-    marker = {"symbol": "line-ns-open", "size": 4 + 40 * curve.density.numpy()[here], "color": INK}
-    figure.add_scatter(
-        x=x[here],
-        y=np.zeros(here.sum()),
-        mode="markers",
-        marker=marker,
-        name=say["plan_density"],
-        legendgroup="data",
-        showlegend=first,
-        hoverinfo="skip",
-        **place,
-    )
+    strokes(figure, curve, say, place, named=first)
     columns = [at for at, name in enumerate(plan.columns) if name == curve.channel or name.endswith(f" · {curve.channel}")]
     for key, values, colour in (("plan_written", plan.written, PLAIN), ("plan_planned", plan.spend, COLOURS[1])):
         spot = float(values[:, columns].mean()) if columns else np.nan

@@ -47,7 +47,9 @@ def plot(value: Value, kind: str = "actual", *, history: Panel | None = None, se
         return draw_curves({"": value}, words(lang))
     if isinstance(value, Mapping) and value and all(isinstance(one, Curves) for one in value.values()):
         return draw_curves(value, words(lang))
-    raise TaskError(f"what can be drawn is a Forecast, a Backtest, or learning curves (by net's name, if several); got {type(value).__name__}")
+    raise TaskError(
+        f"what can be drawn is a Forecast, a Backtest, learning curves (by net's name, if several), or a value of foretell.plan; got {type(value).__name__}"
+    )
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def draw_forecast(forecast: Forecast, history: Panel | None, series: Sequence[st
         for depth, level in enumerate(reversed(forecast.levels)):
             _band(figure, forecast, plot_, level, depth, say)
         if history is not None:
-            _history(figure, forecast, history, plot_, say)
+            draw_past(figure, forecast, history, plot_, say)
         _line(figure, plot_, forecast.times()[plot_.series], _array(forecast.values[plot_.series, :, plot_.target]), say["line"], Pen(COLOURS[0]))
     return dressed(figure, say, legend=True)
 
@@ -294,7 +296,8 @@ def _band(figure: Figure, forecast: Forecast, at: Plot, level: float, depth: int
     figure.add_scatter(y=_rounded(high[keep]), name=name, showlegend=(at.row, at.column) == (1, 1), fill="tonexty", fillcolor=shade, **common)
 
 
-def _history(figure: Figure, forecast: Forecast, history: Panel, at: Plot, say: Words) -> None:
+def draw_past(figure: Figure, forecast: Forecast, history: Panel, at: Plot, say: Words) -> None:
+    """The observed values before a forecast, and those after its origin where there are any."""
     clock, horizon, origin = forecast.clock, forecast.values.shape[1], int(forecast.origin[at.series])
     back = max(3 * horizon, clock.season * (7 if clock.sub_daily else 4 if clock.unit == "D" else 2))
     where = positions([forecast.series[at.series]], history.series, "series")

@@ -44,6 +44,8 @@ def allocate(
     goal = Goal(kind=goal) if isinstance(goal, str) else goal
     if not controls:
         raise TaskError("no control to plan with: controls= maps channels known ahead to (least, most)")
+    if starts < 1:
+        raise TaskError(f"starts={starts}: the ascent begins from 1 plan or more")
     checked_controls(model, panel, tuple(controls))
     told = written(model, panel, tuple(controls), origin)
     follow = followers(model, panel, tuple(controls), follows or {}, told.origin)

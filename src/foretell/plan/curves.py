@@ -77,6 +77,8 @@ def response(model: Forecaster, panel: Panel, channel: str, *, origin: When | No
     """The response curve of one control of a model, from 0 (or the least value seen, where values below 0 were) to 1.2 times the
     largest; all series together. With a `Response` net also its parameters."""
     checked_controls(model, panel, [channel])
+    if points < 2:
+        raise TaskError(f"points={points}: a curve has 2 points or more")
     told = written(model, panel, [channel], origin)
     seen = surface(model, told.panel, [channel], origin=told.origin)
     values, observed = before(panel, channel, told.origin)

@@ -58,12 +58,22 @@ class Promotion:
         """Extra units day by day."""
         return Band(self._difference(item))
 
+    def cumulative(self, item: str | None = None) -> Band:
+        """Extra units since the first promoted step, added up step by step."""
+        return Band(self._run(item, self.first))
+
+    def with_it(self, item: str | None = None) -> Band:
+        """The target at every step with the promotion."""
+        return Band(self._of(self.promoted, item))
+
+    def without(self, item: str | None = None) -> Band:
+        """The counterfactual: the target at every step without it."""
+        return Band(self._of(self.bare, item))
+
     def break_even(self, item: str | None = None) -> Band:
-        """The margin at full price, as a share of it, from which the promotion pays: discount × units sold on discount / extra units in
+        """The margin at full price, as a share of it, from which the promotion pays: discount × units sold on it / extra units in
         the long run. Above 1, or infinite where the long run brings nothing extra: it pays at no margin."""
-        extra = self._difference(item)[:, self.first :].sum(1)
-        given = self.discount * self._of(self.promoted, item)[:, self.first : self.first + self.days].sum(1)
-        return Band(torch.where(extra > 0, given / extra.clamp(min=1e-12), torch.inf))
+        return Band(self._even(item)[:, -1])
 
     def profit(self, margin: float, item: str | None = None) -> Band:
         """Gain in profit at this margin (share of the full price), in units of the full price."""
@@ -71,19 +81,18 @@ class Promotion:
         return Band(margin * self._difference(item)[:, self.first :].sum(1) - given)
 
     def frame(self) -> Any:
-        """One row an item and step: with and without, the difference with its 80 % band, cumulated from the first promoted day."""
-        steps = self.promoted.shape[2]
-        run = self.promoted - self.bare
-        run[..., : self.first] = 0
-        band, whole = Band(self.promoted - self.bare), Band(run.cumsum(2))
-        ends, far = band.ends(), whole.ends()
-        values = {
-            "promoted": Band(self.promoted).mean, "bare": Band(self.bare).mean,
-            "difference": band.mean, "difference-lo-80": ends[0], "difference-hi-80": ends[1],
-            "cumulative": whole.mean, "cumulative-lo-80": far[0], "cumulative-hi-80": far[1],
-        }  # fmt: skip
-        columns = {self.names.id: np.repeat(np.array(self.series, dtype=object), steps), self.names.time: np.tile(self.times, len(self.series))}
-        return to_frame(columns | {name: value.double().numpy().ravel() for name, value in values.items()}, self.names.native)
+        """One row an item and step, and where there are several items one for all: with and without, the difference, cumulated from the
+        first promoted step, cumulated from the end of the promotion on (`after`: below 0, later demand was brought forward), each
+        with its 80 % band; and the break-even margin if that step were the last one counted."""
+        return to_frame(self.cells(), self.names.native)
+
+    def cells(self) -> dict[str, np.ndarray]:
+        """The columns of `frame()`."""
+        items = self._items()
+        parts = [self._columns(item) for item in items]
+        names = np.array([item or ALL for item in items], dtype=object)
+        columns = {self.names.id: np.repeat(names, len(self.times)), self.names.time: np.tile(self.times, len(items))}
+        return columns | {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def table(self, level: int | float = 80) -> Any:
         """One row an item and one for all: lift, extra during, after and in total, break-even margin, each with its band."""
@@ -91,7 +100,7 @@ class Promotion:
 
     def rows(self, level: int | float = 80) -> dict[str, np.ndarray]:
         """The columns of `table()`."""
-        items: list[str | None] = [*self.series, *([None] if len(self.series) > 1 else [])]
+        items = self._items()
         columns: dict[str, np.ndarray] = {self.names.id: np.array([item or ALL for item in items], dtype=object)}
         for name, of in (("lift", self.lift), ("during", self.during), ("after", self.after), ("total", self.total), ("break_even", self.break_even)):
             bands = [of(item) for item in items]
@@ -100,6 +109,31 @@ class Promotion:
             columns[f"{name}-lo-{level:g}"] = np.array([float(low) for low, _ in ends])
             columns[f"{name}-hi-{level:g}"] = np.array([float(high) for _, high in ends])
         return columns
+
+    def _items(self) -> list[str | None]:
+        return [*self.series, *([None] if len(self.series) > 1 else [])]
+
+    def _columns(self, item: str | None) -> dict[str, np.ndarray]:
+        told = {"promoted": self.with_it(item).mean, "bare": self.without(item).mean}
+        for name, band in (("difference", self.path(item)), ("cumulative", self.cumulative(item)), ("after", Band(self._run(item, self.first + self.days)))):
+            low, high = band.ends()
+            told |= {name: band.mean, f"{name}-lo-80": low, f"{name}-hi-80": high}
+        told["break_even"] = Band(self._even(item)).mean
+        return {name: value.double().numpy() for name, value in told.items()}
+
+    def _run(self, item: str | None, first: int) -> Float[Tensor, "member step"]:
+        """Extra units from this step on, added up."""
+        extra = self._difference(item).clone()
+        extra[:, :first] = 0
+        return extra.cumsum(1)
+
+    def _even(self, item: str | None) -> Float[Tensor, "member step"]:
+        """The break-even margin counted up to each step; NaN before the promotion, where nothing was given."""
+        sold, extra = self._of(self.promoted, item).clone(), self._run(item, self.first)
+        sold[:, : self.first], sold[:, self.first + self.days :] = 0, 0
+        margin = torch.where(extra > 0, self.discount * sold.cumsum(1) / extra.clamp(min=1e-12), torch.inf)
+        margin[:, : self.first] = torch.nan
+        return margin
 
     def _of(self, values: Float[Tensor, "member series step"], item: str | None) -> Float[Tensor, "member step"]:
         if item is None:

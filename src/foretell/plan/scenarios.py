@@ -13,7 +13,7 @@ from ..errors import TaskError, nearest
 from ..forecaster import Forecaster, When
 from ..frames import html_table, to_frame
 from ..outcome import Forecast
-from ..panel import Panel
+from ..panel import Panel, positions
 from .ahead import ahead, before, checked_controls, with_ahead, written
 from .follow import Follow, followers
 from .plans import Band
@@ -106,7 +106,7 @@ def what_if(
         outside[name] = _outside(base, plans, told.origin)
         moved = with_ahead(base, told.origin, plans)
         panels[name] = with_ahead(moved, told.origin, _followed(moved, told.origin, model.task.horizon, follow))
-    aim = target or model.roles.target[0]
+    aim = model.roles.target[positions([target], model.roles.target, "target")[0] if target else 0]
     paths = {name: _paths(model, one, told.origin, aim) for name, one in panels.items()}
     forecasts = {name: replace(model.predict(one, origin=told.origin, level=level), model="foretell") for name, one in panels.items()}
     notes = [f"nothing was written ahead for {', '.join(told.made_up)}: its mean of the last year stands there"] if told.made_up else []
@@ -132,9 +132,14 @@ def _changed(channel: str, value: Value, now: Float[Tensor, "series horizon"]) -
     """The channel's values under a change."""
     if isinstance(value, str):
         return _by_text(channel, value.replace(" ", ""), now)
+    if not isinstance(value, float | int | Sequence | np.ndarray | Tensor):
+        raise TaskError(f'"{channel}": a change is a number, one number a step, or text like "+20%"; got {value!r}')
     line = torch.as_tensor(value, dtype=now.dtype)
-    if line.ndim > 2 or (line.ndim == 1 and len(line) != now.shape[1]):
-        raise TaskError(f'"{channel}": {len(line)} values for {now.shape[1]} steps ahead; give one number, or one a step')
+    if line.ndim and tuple(line.shape) not in ((now.shape[1],), tuple(now.shape)):
+        given = " by ".join(str(n) for n in line.shape)
+        raise TaskError(f'"{channel}": {given} values for {now.shape[1]} steps ahead; give one number, or one a step')
+    if not bool(line.isfinite().all()):
+        raise TaskError(f'"{channel}": a scenario says a finite number for every step; {int((~line.isfinite()).sum())} are not')
     return line.expand(now.shape).clone()
 
 

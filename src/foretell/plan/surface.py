@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..forecaster import Forecaster
 from ..function import Function
-from ..panel import Panel
+from ..panel import Panel, positions
 from .follow import Follow
 
 Plans = Float[Tensor, "plan step column"]
@@ -76,7 +76,7 @@ def surface(model: Forecaster, panel: Panel, controls: Sequence[str], *, origin:
                 names.append(name)
             row.append(names.index(name))
         places.append(row)
-    at = model.roles.target.index(target) if target else 0
+    at = positions([target], model.roles.target, "target")[0] if target else 0
     return Surface(
         told, blocks["future"], members, panel.series, tuple(controls), tuple(names), torch.tensor(places, dtype=torch.long),
         tuple(follows), at, model.task.floor,
