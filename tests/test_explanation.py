@@ -14,6 +14,7 @@ from foretell.attribution.types import Attribution
 from foretell.explanation import components, explain, methods, sentences
 from foretell.explanation.asked import usual
 from foretell.explanation.explain import METHODS
+from foretell.explanation.inner import INNER
 from foretell.explanation.parts import own_masks
 from laws import NETS, PLAIN, TASK, after, fitted, plain, refused, rich, unknown
 
@@ -179,7 +180,7 @@ def test_wrong_questions_get_a_sentence(options: dict[str, object], words: str) 
 
 def test_methods_say_what_works() -> None:
     model = fitted("ridge", plain(), PLAIN)
-    assert set(methods(model)) == {"auto", *METHODS} and not any(methods(model).values())
+    assert set(methods(model)) == {"auto", *METHODS, *INNER} and not any(why for name, why in methods(model).items() if name not in INNER)
 
 
 @pytest.mark.parametrize("name", ["ridge", "lstm on ridge"])

@@ -17,7 +17,7 @@ from .plotting import plot as drawn
 from .words import Words, number, words
 
 Figure = Any  # plotly.graph_objects.Figure
-KINDS = ("parts", "waterfall", "lags", "cells", "summary")
+KINDS = ("parts", "waterfall", "lags", "cells", "summary", "blocks")
 SHOWN = 8  # components told apart; the others are summed
 LEFT = "#c5ccd3"  # what is not explained, and the usual value
 UP, DOWN = COLOURS[0], COLOURS[1]
@@ -32,8 +32,8 @@ def plot(
 
     A forecast is drawn after the observed values of `history`. A backtest is drawn by `kind`: "actual" against predicted, error by
     "step" ahead, by "origin", at the "peaks". Learning curves may come as one, or by net's name. An explanation by `kind`: "parts",
-    "waterfall", "lags", "cells" or "summary" (`portrait`); contributions begin with their parts, other numbers with their
-    cells; a `Curve` is drawn over what was seen. `series` chooses; of an explanation one, left out its first window.
+    "waterfall", "lags", "cells", "summary" or "blocks" (`portrait`); contributions begin with their parts, slopes with their
+    cells, what a net has inside with its blocks; a `Curve` is drawn over what was seen. `series` chooses; of an explanation one, left out its first window.
     """
     if isinstance(value, Curve):
         return draw_curve(value, value.labels.target, words(lang))
@@ -43,16 +43,35 @@ def plot(
     chosen = [series] if isinstance(series, str) else list(series or names[:1])
     if len(chosen) != 1:
         raise TaskError(f"an explanation is drawn one series at a time; got {len(chosen)}: {', '.join(chosen[:5])}")
-    return portrait(value, kind or ("parts" if value.kind == "contribution" else "cells"), example=positions(chosen, names, "series")[0], lang=lang)
+    own = value.kind == "weight" or "past" not in value.values
+    return portrait(
+        value, kind or ("blocks" if own else "parts" if value.kind == "contribution" else "cells"), example=positions(chosen, names, "series")[0], lang=lang
+    )
 
 
 def portrait(why: Attribution, kind: str = "parts", *, example: int = 0, lang: str = "en") -> Figure:
     """One picture of an explanation: "parts" stacked over the horizon, the "waterfall" of a step chosen by a slider, own "lags"
-    against steps ahead, "cells" of every channel in time, or a "summary" over all windows and steps. `example` is the window."""
-    table = {"parts": draw_parts, "waterfall": draw_waterfall, "lags": draw_lags, "cells": draw_cells, "summary": draw_summary}
+    against steps ahead, "cells" of every channel in time, a "summary" over all windows and steps, or its "blocks" as they are.
+    `example` is the window."""
+    table = {"parts": draw_parts, "waterfall": draw_waterfall, "lags": draw_lags, "cells": draw_cells, "summary": draw_summary, "blocks": draw_blocks}
     if kind not in table:
         raise TaskError(f'no picture "{kind}" of an explanation: {nearest(kind, KINDS)}')
+    if kind != "blocks" and not {"past", "future"} <= set(why.values):
+        raise TaskError(f'{why.method} has blocks of its own ({", ".join(why.values)}), not the past and the future: draw its "blocks"')
     return table[kind](why, example, words(lang))
+
+
+def draw_blocks(why: Attribution, example: int, say: Words) -> Figure:
+    """A heat map a block, each on colours of its own: channels upward, steps across, the mean over the outputs."""
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(rows=len(why.values), cols=1, subplot_titles=[escape(b) for b in why.values])
+    for row, (block, x) in enumerate(why.values.items(), 1):
+        seen = x[example].flatten(0, -3).mean(0).double()
+        bound = float(seen.abs().max()) or 1.0
+        names = [escape(c) for c in why.channels(block)]
+        figure.add_heatmap(z=seen.T.numpy(), y=names, colorscale=SCALE, zmid=0, zmin=-bound, zmax=bound, showscale=False, row=row, col=1)
+    return dressed(figure.update_layout(height=160 + 160 * len(why.values)), say).update_layout(hovermode="closest")
 
 
 def draw_parts(why: Attribution, example: int, say: Words) -> Figure:

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from . import forecast
-from .attribution.advice import advice
 from .attribution.types import Advice
 from .backtesting import backtest
 from .errors import TaskError
@@ -46,7 +45,7 @@ def select(panel: Panel, task: Task, net: Net | None = None, training: Training 
     if not others:
         raise TaskError("there is no measured channel beside the target to leave out: select has nothing to do")
     why = explain(model, panel, origin=_training_origins(model, panel))
-    found = advice(why, keep=task.target)
+    found = why.advice(keep=task.target)
     dropped = tuple(dict.fromkeys(a.channel for a in found if a.finding != "noisy" and a.channel in others))
     lean = task.model_copy(update={"known": tuple(c for c in task.known if c not in dropped), "past": tuple(c for c in model.roles.past if c not in dropped)})
     if not dropped:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..attribution.groups import by_segment, lag_cuts
@@ -33,6 +33,10 @@ class Asked:
     groups: Groups
     season: int
     fixed: tuple[str, ...]  # channels of the clock: context, not a cause
+    model: Forecaster
+    whole: Function
+    of: Of
+    place: int  # of the target explained
 
     @property
     def free(self) -> dict[str, Tensor]:
@@ -63,19 +67,19 @@ def ask(
     held = Baseline({b: _kept(x, blocks[b], whole.channels[b], fixed) for b, x in against.values.items()}, against.name)
     season = panel.clock.season
     told = groups or segments(blocks, whole.channels, season, fixed)
-    return Asked(f, blocks, held, labels_of(whole, blocks, of, place), told, season, fixed)
+    return Asked(f, blocks, held, labels_of(whole, blocks, of, place), told, season, fixed, model, whole, of, place)
 
 
-def scalar(whole: Function, blocks: Blocks, of: Of, target: int) -> Map:
-    """[row, horizon] of one target: the point at each step, its total, its highest step, or the width of its band."""
+def scalar(whole: Function, blocks: Blocks, of: Of, target: int, top: Int[Tensor, " example"] | None = None) -> Map:
+    """[row, horizon] of one target: the point at each step, its total, its highest step (or the step `top`), or its band's width."""
     if of == "band":
         return lambda x: whole(x)[:, :, target, -1] - whole(x)[:, :, target, 1]
     if of == "total":
         return lambda x: whole(x)[:, :, target, 0].sum(1, keepdim=True)
     if of == "peak":
         with torch.no_grad():
-            top = whole(blocks)[:, :, target, 0].argmax(1)
-        return lambda x: whole(x)[:, :, target, 0].gather(1, top.repeat(len(x["past"]) // len(top))[:, None])
+            step = whole(blocks)[:, :, target, 0].argmax(1) if top is None else top
+        return lambda x: whole(x)[:, :, target, 0].gather(1, step.repeat(len(x["past"]) // len(step))[:, None])
     return lambda x: whole(x)[:, :, target, 0]
 
 

@@ -16,6 +16,7 @@ from ..errors import TaskError, nearest
 from ..forecaster import Forecaster, When
 from ..panel import Panel
 from .asked import Asked, Of, ask
+from .inner import INNER, why_not
 
 Method = Callable[[Asked], Attribution]
 METHODS: dict[str, Method] = {
@@ -52,16 +53,19 @@ def explain(
     `of` is every "step", the "total" over the horizon, the "peak", or the width of the `level` "band". `baseline` is what
     the forecast is compared with: "typical" values, the "last_period", or "normal" windows of the past. `method` "auto" is
     DeepLIFT with integrated gradients beside it; where 5 % or more are left unexplained, or the model has no slopes, Shapley
-    values of stretches of each channel. The floor and the sorting of quantiles are left out of what is explained.
+    values of stretches of each channel. "attention", "feature_weights", "cam" and "kernels" show what the net has inside; their
+    blocks are its own, not "past" and "future". The floor and the sorting of quantiles are left out of what is explained.
     """
     asked = ask(model, panel, origin, of, baseline, groups, target, level)
-    if method != "auto" and method not in METHODS:
-        raise TaskError(f'no method "{method}": {nearest(method, ["auto", *METHODS])}')
-    why_not = methods(model).get(method, "")
-    if why_not:
-        raise TaskError(f"{method} does not work for {type(model.net).__name__}: {why_not}")
-    found = automatic(asked, smooth=not methods(model)["deeplift"]) if method == "auto" else METHODS[method](asked)
-    return replace(found, labels=asked.labels, facts={**found.facts, "season": float(asked.season)})
+    every = METHODS | INNER
+    if method != "auto" and method not in every:
+        raise TaskError(f'no method "{method}": {nearest(method, ["auto", *every])}')
+    reason = methods(model).get(method, "")
+    if reason:
+        raise TaskError(f"{method} does not work for {type(model.net).__name__}: {reason}")
+    found = automatic(asked, smooth=not methods(model)["deeplift"]) if method == "auto" else every[method](asked)
+    labels = replace(asked.labels, channels={**asked.labels.channels, **found.labels.channels})
+    return replace(found, labels=labels, facts={**found.facts, "season": float(asked.season)})
 
 
 def automatic(asked: Asked, *, smooth: bool) -> Attribution:
@@ -91,7 +95,7 @@ def agreement(one: Attribution, two: Attribution) -> float:
 def methods(model: Forecaster) -> dict[str, str]:
     """Every method by name; the text is empty where it works for this model, else says why it does not."""
     black = "" if model.differentiable else "it has no slopes: its forecast is not a differentiable map; use shapley, lime or occlusion"
-    return {"auto": "", **{name: black if name in SMOOTH else "" for name in METHODS}}
+    return {"auto": "", **{name: black if name in SMOOTH else "" for name in METHODS}, **{name: why_not(model, name) for name in INNER}}
 
 
 def _ranks(x: Tensor) -> Tensor:

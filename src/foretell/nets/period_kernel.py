@@ -105,7 +105,12 @@ class PeriodKernelNet(nn.Module):
         noise: Noise | None = None,
     ) -> Float[Tensor, "member example horizon target slot"]:
         """The forecast in scaled space; with `ridge`, what is to be added to the ridge's."""
-        state = torch.cat([self.state(past, noise), static], -1)
+        inside = self.inside(past)
+        return self.answer(self.mixed(past, inside)[0], inside, future, static, noise)
+
+    def answer(self, mixed: Tensor, inside: Float[Tensor, "member context"], future: Tensor, static: Tensor, noise: Noise | None = None) -> Tensor:
+        """The forecast from what attention made of the window [member, example, head · size]."""
+        state = torch.cat([self.state(mixed, inside, noise), static], -1)
         dense = self.dense(state).relu()
         out: Tensor = self.head(dense).unflatten(-1, (self.shape.horizon, self.shape.slots))
         if self.reader is not None and self.told is not None:
@@ -116,10 +121,9 @@ class PeriodKernelNet(nn.Module):
             out = out + self.told((known + state[:, :, None]).relu())
         return (out.relu() if self.spec.rectify else out)[:, :, :, None]
 
-    def state(self, past: Float[Tensor, "member example context feature"], noise: Noise | None) -> Float[Tensor, "member example filter"]:
+    def state(self, mixed: Tensor, inside: Float[Tensor, "member context"], noise: Noise | None) -> Float[Tensor, "member example filter"]:
         """What the last step holds after attention and smoothing."""
-        inside = self.inside(past)
-        mixed = self.out(self.mixed(past, inside)[0])
+        mixed = self.out(mixed)
         alive = inside[:, -(mixed.shape[-1] // self.spec.filters) :].repeat_interleave(self.spec.filters, 1)
         smooth: Tensor = self.smooth(mixed * alive[:, None]).relu()
         return dropout(self.norm(smooth), self.spec.dropout, noise)
@@ -137,6 +141,14 @@ class PeriodKernelNet(nn.Module):
         value = others @ to_value[:, :-1] + (to_value[:, -1:] + self.value_bias[:, None])
         return value + share.repeat_interleave(self.spec.size, -1) * (gap @ to_value[:, :-1]), share
 
+    def attended(self, own: Tensor, others: Tensor) -> Tensor:
+        """`mixed` from the maps [member, example, context, filter] that the bank makes of both tokens, written out: to be looked at."""
+        (own, others), gap = (own.flatten(2), others.flatten(2)), (own - others).flatten(2)
+        score = ((own @ self.query + self.query_bias[:, None]) * (gap @ self.key)).unflatten(-1, (self.spec.heads, self.spec.size))
+        share = (score.sum(-1) * self.spec.size**-0.5).sigmoid().repeat_interleave(self.spec.size, -1)
+        out: Tensor = others @ self.value + self.value_bias[:, None] + share * (gap @ self.value)
+        return out
+
     def attention(self, past: Float[Tensor, "member example context feature"]) -> Float[Tensor, "member example head token"]:
         """How much of each head's answer is the item's own past, and how much all that acts on it."""
         share = self.mixed(past, self.inside(past))[1]
@@ -148,8 +160,18 @@ class PeriodKernelNet(nn.Module):
 
     def convolved(self, token: Float[Tensor, "member example context"], inside: Float[Tensor, "member context"]) -> Tensor:
         """[member, example, context, filter]: what the bank makes of a channel, to be looked at; the forecast does without it."""
+        return self._convolved(token, inside, *self.kernel(token.shape[2]))
+
+    def apart(self, token: Float[Tensor, "member example context"], inside: Float[Tensor, "member context"]) -> Tensor:
+        """`convolved` period by period [member, example, period, context, filter]: their sum over periods is the whole bank's."""
+        parts, share = [], self.share()
+        for at in range(share.shape[1]):
+            alone = share * (torch.arange(share.shape[1], device=share.device) == at)
+            parts.append(self._convolved(token, inside, *effective(list(self.kernels), list(self.biases), alone, self.length, token.shape[2])))
+        return torch.stack(parts, 2)
+
+    def _convolved(self, token: Tensor, inside: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
         context = token.shape[2]
-        kernel, bias = self.kernel(context)
         every = torch.eye(context * self.spec.filters).to(token).expand(len(token), -1, -1)
         (matrix,) = project(kernel, bias, inside, (every,))
         out: Tensor = (token @ matrix[:, :-1] + matrix[:, -1:]).unflatten(-1, (context, self.spec.filters))

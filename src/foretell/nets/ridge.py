@@ -116,25 +116,25 @@ def design(shape: Shape, past: Float[Tensor, "member example context feature"], 
     cut = shape.features - shape.clocked
     measured = past[..., :cut]
     centre = torch.cat([level_of(shape, past), measured.new_zeros(*measured.shape[:2], 1, cut - shape.targets)], -1)
-    clocked = past[..., cut:][:, :, _sampled(shape)]
+    clocked = past[..., cut:][:, :, sampled(shape)]
     return torch.cat([(measured - centre).flatten(2), clocked.flatten(2), future.flatten(2)], -1)
 
 
-def _sampled(shape: Shape) -> list[int]:
+def sampled(shape: Shape) -> list[int]:
     """Steps of the context at which the clock's channels are read, the last one first."""
     return list(range(shape.context - 1, -1, -max(1, shape.horizon // 3)))
 
 
 def inputs_of(shape: Shape) -> int:
     """How many inputs the map has."""
-    return shape.context * (shape.features - shape.clocked) + len(_sampled(shape)) * shape.clocked + shape.horizon * shape.known
+    return shape.context * (shape.features - shape.clocked) + len(sampled(shape)) * shape.clocked + shape.horizon * shape.known
 
 
 def without_past(shape: Shape) -> Bool[Tensor, " input"]:
     """Which inputs stay when past-only channels are left out."""
     channel = torch.arange(shape.features - shape.clocked)
     stays = (channel < shape.targets) | (channel >= shape.features - shape.known)  # known channels come last
-    rest = len(_sampled(shape)) * shape.clocked + shape.horizon * shape.known
+    rest = len(sampled(shape)) * shape.clocked + shape.horizon * shape.known
     return torch.cat([stays.repeat(shape.context), torch.ones(rest, dtype=torch.bool)])
 
 
