@@ -10,7 +10,7 @@ from . import forecast
 from .attribution.types import Advice
 from .backtesting import backtest
 from .errors import TaskError
-from .explanation import explain
+from .explanation.explain import explain
 from .forecaster import Forecaster, Net
 from .panel import Panel
 from .scoreboard import Backtest
