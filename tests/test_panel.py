@@ -208,3 +208,11 @@ def test_helpers() -> None:
     assert as_times(np.array(["2024-01-01", "2024-01-01 05:00"], dtype=object)).tolist() == [datetime(2024, 1, 1), datetime(2024, 1, 1, 5)]
     assert grown(torch.ones(1, 2, 1), 4, 1).isnan().sum() == 2 and torch.equal(grown(torch.ones(1, 2, 1), 1, 1), torch.ones(1, 2, 1))
     assert rich().every_channel[:5] == ("y", "price", "x", "sun", "wind")
+
+
+def test_the_first_and_last_observed_rows() -> None:
+    values = np.full((3, 6, 2), np.nan)
+    values[0, 1:5, 0], values[0, 2:6, 1], values[1, :, :] = 1, 1, 1
+    panel = from_array(values, channels=("y", "x"), step="D")
+    assert (panel.first("y") - panel.start).tolist() == [1, 0, 0] and (panel.first("y", "x") - panel.start).tolist() == [2, 0, 0]
+    assert (panel.last("y") - panel.start).tolist() == [4, 5, -1] and (panel.last("y", "x") - panel.start).tolist() == [4, 5, -1]

@@ -225,8 +225,7 @@ def _check_length(source: Source, parts: Split) -> tuple[str, ...]:
 def too_short(source: Source, parts: Split) -> dict[str, str]:
     """A sentence for every series that has fewer steps to learn from than its context + horizon."""
     panel, last = source.panel, source.panel.last(*source.roles.target) - source.panel.start
-    values = panel.values[..., [panel.own.index(c) for c in source.roles.target]]
-    first = values.isfinite().all(-1).int().argmax(1)
+    first = panel.first(*source.roles.target) - panel.start
     whole, rows, need = last + 1 - first, (parts.train.last + 1 - first).clamp(min=0), source.backs + source.horizon
     return {
         panel.series[i]: f'series "{panel.series[i]}" has {whole[i]} steps, {rows[i]} of them before the stop and calibrate parts; '

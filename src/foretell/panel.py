@@ -1,12 +1,12 @@
 """Panel: many series on one clock, the only data that crosses a public boundary. NaN = not observed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .clock import Clock, utc_from_local
@@ -168,15 +168,24 @@ class Panel:
 
     def last(self, *channels: str) -> Int[Tensor, " series"]:
         """Clock step of each series' last row in which every one of these channels is observed; start − 1 if there is none."""
+        row = torch.zeros(len(self), dtype=torch.long)
+        for part, seen in self._seen(channels):
+            row[part] = torch.where(seen, torch.arange(1, seen.shape[1] + 1, dtype=torch.int32), 0).amax(1).long()
+        return self.start + row - 1
+
+    def first(self, *channels: str) -> Int[Tensor, " series"]:
+        """Clock step of each series' first row in which every one of these channels is observed; start if there is none."""
+        row = torch.zeros(len(self), dtype=torch.long)
+        for part, seen in self._seen(channels):
+            row[part] = seen.to(torch.int8).argmax(1)
+        return self.start + row
+
+    def _seen(self, channels: Sequence[str]) -> Iterator[tuple[Int[Tensor, " n"], Bool[Tensor, "n time"]]]:
+        """Where these channels are all observed, some series at a time: for all at once, flags and step numbers would weigh more than the panel."""
         lines = [self.channel(name) for name in channels]
         width = lines[0].shape[1]
-        after = torch.arange(1, width + 1, dtype=torch.int32)
-        row = torch.zeros(len(self), dtype=torch.long)
-        # A part of the series at a time: what is observed, and step numbers, of all of them would weigh more than the panel.
         for part in torch.arange(len(self)).split(max(1, 2**20 // max(1, width))) if width else ():
-            seen = torch.stack([line[part].isfinite() for line in lines]).all(0)
-            row[part] = torch.where(seen, after, 0).amax(1).long()
-        return self.start + row - 1
+            yield part, torch.stack([line[part].isfinite() for line in lines]).all(0)
 
     def with_calendar(self, *kinds: str, holidays: str | Sequence[str] = ()) -> Self:
         """Adds channels that the clock decides: "hour", "weekday", "weekend", "day", "month", "dayofyear", "halfyear", and the public
