@@ -2,19 +2,23 @@
 
 `Self` means nothing to it outside a class that it decorates itself, and it cannot ask whether a value follows a protocol
 that is not `runtime_checkable`. Such an annotation counts as `Any`; every other one of the same function is checked.
+Of a sequence beartype looks at one item, drawn at random: here every array in it is looked at, so that a test that fails always fails.
 """
 
 import inspect
-from collections.abc import Callable
-from typing import Any, Self, get_args
+from collections.abc import Callable, Sequence
+from types import UnionType
+from typing import Annotated, Any, Self, Union, get_args, get_origin
 
 from beartype import beartype
+from beartype.vale import Is
+from jaxtyping import AbstractArray
 
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     """Used as `--jaxtyping-packages=foretell,shapes.checked`."""
     if inspect.isfunction(function):
-        function.__annotations__ = {name: Any if unknowable(hint) else hint for name, hint in function.__annotations__.items()}
+        function.__annotations__ = {name: Any if unknowable(hint) else whole(hint) for name, hint in function.__annotations__.items()}
     return beartype(function)
 
 
@@ -22,3 +26,15 @@ def unknowable(hint: object) -> bool:
     if isinstance(hint, type) and getattr(hint, "_is_protocol", False) and not getattr(hint, "_is_runtime_protocol", False):
         return True
     return hint is Self or any(unknowable(part) for part in get_args(hint))
+
+
+def whole(hint: Any) -> Any:
+    """The annotation, with every array of a sequence to be looked at."""
+    args = get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        return Union[tuple(whole(one) for one in args)]  # noqa: UP007 - of a computed tuple
+    of_arrays = get_origin(hint) in (Sequence, list) or (get_origin(hint) is tuple and args[1:] == (...,))
+    if not of_arrays or not (isinstance(args[0], type) and issubclass(args[0], AbstractArray)):
+        return hint
+    array = args[0]
+    return Annotated[get_origin(hint), Is[lambda items: all(isinstance(one, array) for one in items)]]

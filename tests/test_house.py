@@ -4,7 +4,7 @@ import ast
 import re
 import subprocess
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -261,3 +261,16 @@ def test_shapes_are_checked_beside_annotations_that_cannot_be() -> None:
     square(torch.zeros(2, 2), None, None)
     with pytest.raises(TypeCheckError):
         square(torch.zeros(2, 3), None, None)
+
+
+def test_every_array_of_a_sequence_is_checked_every_time() -> None:
+    """Beartype alone draws one of them at random: lengths that differ were refused in one run of three."""
+
+    @jaxtyped(typechecker=checked)
+    def joined(parts: Sequence[Float[Tensor, " time"]] | None) -> list[Float[Tensor, " time"]]:
+        return list(parts or ())
+
+    assert len(joined([torch.zeros(3), torch.ones(3)])) == 2
+    for _ in range(20):
+        with pytest.raises(TypeCheckError):
+            joined([torch.zeros(3)] * 9 + [torch.zeros(2)])

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..errors import TaskError
 
 Line = Float[Tensor, " time"]
+Piece = Float[Tensor, " _"]  # one of several, each of its own length
 ROOM = 2**20  # pairs of values compared at once
 
 
@@ -20,7 +21,7 @@ class CriticScale(NamedTuple):
     width: float
 
     @classmethod
-    def of(cls, modes: Sequence[Line]) -> Self:
+    def of(cls, modes: Sequence[Piece]) -> Self:
         """The mean of the middle half of all normal rows, and the standard deviation of all of them."""
         every = torch.cat([one[~one.isnan()] for one in modes]).double()
         if not len(every):
