@@ -22,7 +22,7 @@ def boosted(model: Forecaster, panel: Panel, origin: int, one: int) -> list[floa
         row += [float(panel.channel(c)[one, origin + ahead - season]) for c in model.roles.known]
         row += [float(panel.channel(c)[one, origin + ahead - model.task.horizon]) for c in model.roles.past]
         row += [float(label.read(panel)[one]) for label in model.labels]
-        row += [moved[-lag] for lag in net.reach(model.context)]
+        row += [moved[-lag] for lag in net.reach(model.context, change)]
         row += [float(np.mean(moved[-width:])) for width in widths]
         step = float(trees.predict(np.array([row], dtype=np.float32))[0])
         line.append(step + (line[-change] if change else 0.0))

@@ -132,6 +132,16 @@ def test_the_stop_part_chooses_the_difference_and_the_number_of_trees() -> None:
     assert facts["difference"] == "7" and int(str(facts["trees"])) < 200
 
 
+def test_a_short_stop_part_does_not_choose_the_difference() -> None:
+    """Ninety days in which values of their own are the better guess, and too few forecasts of the stop part to know it."""
+    few = from_array(np.random.default_rng(0).normal(size=(2, 91)), step="D")
+    task = Task(target="y", context=14, horizon=7)
+    assert forecast.fit(few, task, Boosting(rounds=5)).facts["difference"] == "7"
+    assert forecast.fit(few, task, Boosting(rounds=5), Training(stop=0.3)).facts["difference"] == "0"
+    assert forecast.fit(few, task.model_copy(update={"context": 8}), Boosting(rounds=5)).facts["difference"] == "0"  # no room for more
+    assert Boosting(season=7).reach(14, 0) == (1, 2, 3, 4, 5, 6, 7, 8, 13) and Boosting(season=7).reach(14, 7) == (1, 2, 3, 4, 5, 6)
+
+
 def test_arima_gets_known_channels_that_say_something() -> None:
     draw = np.random.default_rng(0).normal(size=(50, 2))
     columns = np.column_stack([draw[:, 0], np.ones(50), draw[:, 1], draw[:, 0] + draw[:, 1]])
@@ -156,7 +166,7 @@ def test_what_cannot_be_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     panel: Panel = plain(120, ("a", "b"))
     with refused(TaskError, "per_series=True: Boosting learns one model from all series"):
         forecast.fit(panel, PLAIN, TREES["lightgbm"], per_series=True)
-    with refused(TaskError, "Boosting needs a context longer than its season of 24 steps; got context 12"):
+    with refused(TaskError, "Boosting reads at least 20 steps back and a difference over 0: context 12 is too short, use 21 or more"):
         forecast.fit(panel, PLAIN, Boosting(lags=(20,)))
     with refused(TaskError, "members=2: an ensemble has at least 1 member"):
         forecast.fit(panel, PLAIN, TREES["lightgbm"], members=2)

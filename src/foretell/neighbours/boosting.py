@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from ..errors import DataError, TaskError
 from ..nets.layers import Shape
 from ..spec import Spec
-from ..task import Source, Split, filled, windows
+from ..task import Source, Split, Windows, filled, windows
 from .extras import needed
 
 Library = Literal["lightgbm", "xgboost"]
@@ -23,7 +23,8 @@ OBJECTIVES: Mapping[Library, Mapping[Objective, str]] = {
     "xgboost": {"mae": "reg:absoluteerror", "mse": "reg:squarederror", "tweedie": "reg:tweedie", "poisson": "count:poisson"},
 }
 NOTHING = np.zeros(0)
-JUDGED = 2000  # windows of the stop part, at most, that decide on differencing
+JUDGED = 1000  # windows of the stop part, at most, that decide on differencing
+FEW = 20  # and at least: the luck of fewer would decide
 
 
 class Boosting(Spec):
@@ -31,8 +32,8 @@ class Boosting(Spec):
     they are.
 
     `lags` in steps; None takes the near past and whole seasons. `difference` forecasts the change over so many steps, 0 the
-    value itself; None lets the stop part choose between 0 and a season. `objective` None follows the training's loss;
-    tweedie and poisson are for counts and sales with many zeros, and read the values unscaled. At most `rounds` trees; with
+    value itself; None lets the stop part choose between 0 and a season, and takes the season where that part is short. `objective`
+    None follows the training's loss; tweedie and poisson are for counts and sales with many zeros, and read the values unscaled. At most `rounds` trees; with
     a stop part their number is that which was best there, with `patience` rounds of grace, and all is then learned again on both.
     """
 
@@ -58,15 +59,18 @@ class Boosting(Spec):
         """A net whose weights are the trees' own text, as bytes."""
         return BoostingNet(self, shape)
 
-    def reach(self, context: int) -> tuple[int, ...]:
-        """The lags that a context can hold, beside a difference over a season."""
+    def reach(self, context: int, change: int) -> tuple[int, ...]:
+        """The lags that a context can hold, beside a difference over so many steps."""
         season = self.season or 1
         usual = {*range(1, min(season, 12) + 1), *(k * season + d for k in (1, 2, 3, 7) for d in (-1, 0, 1))}
         every = sorted(self.lags or (usual if season > 1 else range(1, 13)))
-        most = context - 1 - max(season if self.difference is None else self.difference, 0)
+        most = context - 1 - change
         kept = tuple(lag for lag in every if 1 <= lag <= most)
         if not kept:
-            raise TaskError(f"Boosting needs a context longer than its season of {season} steps; got context {context}: use a longer one or difference=0")
+            least = min(every) + 1 + change
+            raise TaskError(
+                f"Boosting reads at least {min(every)} steps back and a difference over {change}: context {context} is too short, use {least} or more"
+            )
         return kept
 
 
@@ -158,7 +162,7 @@ def pipeline(spec: Boosting, context: int, difference: int) -> Any:
     mlforecast = needed("mlforecast", "Boosting")
     means = needed("mlforecast.lag_transforms", "Boosting").RollingMean
     changes = needed("mlforecast.target_transforms", "Boosting").Differences
-    lags, season = spec.reach(context), spec.season or 1
+    lags, season = spec.reach(context, difference), spec.season or 1
     widths = sorted({w for w in (season, 4 * season) if 1 < w <= context - 1 - difference})
     rolling = {1: [means(window_size=w, min_samples=1) for w in widths]} if widths else {}
     return mlforecast.MLForecast({}, freq=1, lags=list(lags), lag_transforms=rolling, target_transforms=[changes([difference])] if difference else None)
@@ -196,21 +200,22 @@ def grow(spec: Boosting, shape: Shape, source: Source, parts: Split, *, loss: st
 
 
 def _chosen(spec: Boosting, shape: Shape, source: Source, parts: Split, table: Table, target: int, seed: int) -> tuple[str, int, int]:
-    """Trees, their number and the difference: the one given, or the better one of the stop part's whole horizons."""
-    season = spec.season or 1
-    options = [spec.difference] if spec.difference is not None else [0] if spec.counts else [0, season]
+    """Trees, their number and the difference: the one given, or the better one of the stop part's whole horizons; a season if they are few."""
+    season, stop = spec.season or 1, windows(source, parts.stop)
+    if spec.difference is not None or spec.counts:
+        options = [spec.difference or 0]
+    else:
+        options = [0, season] if len(stop) >= FEW else [season]
+        options = options if season < shape.context - 1 else [0]  # a context too short for a season cannot be asked
     found = [(*_boosted(spec, shape.context, change, table, seed), change) for change in options]
     if len(found) == 1:
         return found[0]
-    errors = [_error(spec, shape, source, parts, target, trees, change) for trees, _, change in found]
+    errors = [_error(spec, shape, source, stop, target, trees, change) for trees, _, change in found]
     return found[int(np.nanargmin(errors))] if np.isfinite(errors).any() else found[0]
 
 
-def _error(spec: Boosting, shape: Shape, source: Source, parts: Split, target: int, trees: str, change: int) -> float:
+def _error(spec: Boosting, shape: Shape, source: Source, stop: Windows, target: int, trees: str, change: int) -> float:
     """Mean absolute error of whole horizons in the stop part, in model space."""
-    stop = windows(source, parts.stop)
-    if not len(stop):
-        return float("nan")
     series, origin = stop.at(torch.arange(0, len(stop), max(1, -(-len(stop) // JUDGED))))
     batch = source.batch(series, origin)
     net = BoostingNet(spec, shape)
@@ -247,7 +252,7 @@ def _boosted(spec: Boosting, context: int, change: int, table: Table, seed: int)
     use, features = features[:, 0], features[:, 1:]
     train, stop = (features[use == part] for part in (TRAIN, STOP))
     if not len(train):
-        raise TaskError(f"no row to learn from: every series is shorter than the longest lag of {max(spec.reach(context))} steps")
+        raise TaskError(f"no row to learn from: every series is shorter than the longest lag of {max(spec.reach(context, change))} steps")
     learn = _lightgbm if spec.kind == "lightgbm" else _xgboost
     return learn(spec, (train, goal[use == TRAIN]), (stop, goal[use == STOP]), seed)
 
