@@ -147,7 +147,7 @@ SWITCH = (("IG", ".196", ".918", ".433"), ("TIMING", ".208", ".926", ".434"), ("
 
 def prediction_path(net: nn.Module, x: Tensor, score: Tensor, base: Tensor, share: float = 0.1) -> float:
     """Length of the way that both classes' probabilities go, the mean over steps, while the greatest share of cells is replaced one by one."""
-    rank = score.flatten(1).argsort(1, descending=True, stable=True).argsort(1).view(x.shape)
+    rank = score.flatten(1).argsort(stable=True, dim=1, descending=True).argsort(1).view(x.shape)
     last = round(share * x[0].numel())
     probe = Probe(lambda blocks: net(blocks["x"]).sigmoid(), {"x": x})
     way = probe.values({"x": torch.stack([torch.where(rank < k, base, x) for k in range(last + 1)])})

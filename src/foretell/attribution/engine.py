@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from .gradients import quadrature
+from .kinks import COMPARISONS
 
 TINY = 1e-6  # inputs nearer than this share of their size count as equal: the secant there is the slope
 NODES = 16
@@ -53,7 +54,6 @@ BILINEAR: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "dot": torch.dot,
     "outer": torch.outer,
 }
-COMPARISONS = frozenset(("ne", "eq", "gt", "ge", "lt", "le"))
 Rule = Callable[["Engine", Callable[..., Any], Sequence[Any], Mapping[str, Any]], Any]
 
 

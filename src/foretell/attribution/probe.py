@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from .types import Baseline, Blocks, Cost, Map, checked_blocks
 
@@ -61,12 +63,14 @@ class Probe:
         """The outputs explained."""
         return self.values({name: x[None] for name, x in self.blocks.items()})[0]
 
-    def slopes(self, blocks: Blocks) -> Iterator[tuple[Tensor, dict[str, Float[Tensor, "copy example output step channel"]]]]:
-        """Piece by piece, numbers of the copies and the derivative of every output there by every input."""
+    def slopes(
+        self, blocks: Blocks, mode: TorchFunctionMode | None = None
+    ) -> Iterator[tuple[Tensor, dict[str, Float[Tensor, "copy example output step channel"]]]]:
+        """Piece by piece, numbers of the copies and the derivative of every output there by every input; `mode` is on while f runs."""
         copies = len(next(iter(blocks.values())))
         for at in torch.arange(copies).split(self.most):
             leaves = {name: x[at].flatten(0, 1).detach().requires_grad_() for name, x in blocks.items()}
-            with torch.enable_grad():
+            with torch.enable_grad(), mode or nullcontext():
                 output = self.call(leaves)
             found = [self._back(output[:, o], leaves, last=o + 1 == output.shape[1]) for o in range(output.shape[1])]
             yield at, {name: torch.stack([one[name] for one in found], 1).unflatten(0, (len(at), self.examples)) for name in blocks}
