@@ -1,47 +1,136 @@
-"""Detection on real runs: entity by entity, which scores rank faults best, whether alarms hold, and whether the culprits are named.
+"""Detection on real runs: which scores rank faults best, whether alarms hold, and whether the culprits are named.
 
-python benchmarks/detection.py                    every data set that is there
-python benchmarks/detection.py --only asd --quick
+python benchmarks/detection.py                                  every data set that is there, a page each
+python benchmarks/detection.py --only asd --nets "PCA-Q;auto"   some rows only: printed, no page
 """
 
 import argparse
 import sys
-from collections.abc import Mapping
-from pathlib import Path
-from time import perf_counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from time import process_time
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from common.data import DATA
+from common.tables import Table, page
 
 import foretell as ft
-from foretell import detect
-from foretell.detect import PCA, Blend, Detector, Linear, Preparation, Random, Scoring, Spread, alarmed, hit_at, ranked
+from foretell import Training, detect
+from foretell.cli.detecting import opened
+from foretell.detect import PCA, Blend, Detector, EllipticEnvelope, IsolationForest, Linear, Preparation, Random, Scoring, Spread, alarmed, hit_at, ranked
+from foretell.nets import LSTMAutoencoder, TadGAN
+from foretell.reading import Reading
 
-RESULTS = Path(__file__).resolve().parent / "results" / "detection.md"
+SEEDS = (0, 1, 2)
 PLAIN = Scoring(reach=1, smooth=10)
-NETS: Mapping[str, tuple[object, Scoring]] = {
-    "random": (Random(), Scoring()),
-    "spread": (Spread(), Scoring()),
-    "PCA-Q": (PCA(), PLAIN),
-    "PCA-Q, 10 rows": (PCA(rows=10), Scoring(reach=1, smooth=1)),
-    "T²": (PCA(statistic="t2"), PLAIN),
-    "ridge forecast, causal": (Linear(), PLAIN.model_copy(update={"look": "causal"})),
-    "ridge forecast, centred": (Linear(), PLAIN),
-    "forecast + fill": (Blend(nets=(Linear(), Linear(back=2, ahead=2))), Scoring()),
-    "auto": ("auto", Scoring()),
-}
+LEARNED = {"epochs": 8, "optimizer": {"rate": 5e-4, "clip": None}}
 COLUMNS = ("VUS-PR", "AUC-PR", "AUROC", "event recall", "event precision", "false alarms a day", "F1", "false alarm ratio", "hit@3")
+Truth = list[tuple[int, int, frozenset[str]]]
 
 
-HOW = """Limits as shipped: one false alarm a day, from normal rows alone. Inside `fit` no label is used; the defaults (how far a method
-looks, smoothing, the kinds of planted faults) were settled while looking at these very labels, so the rows of our own methods are optimistic."""
+class Row(NamedTuple):
+    """A detector; `seeded` if chance has a part in it: then three seeds are averaged."""
+
+    net: object
+    scoring: Scoring | None = None
+    seeded: bool = False
+    training: Mapping[str, object] = {}
 
 
-def row(guard: Detector, test: ft.Panel, label: np.ndarray, truth: list[tuple[int, int, frozenset[str]]]) -> dict[str, float]:
+NETS: Mapping[str, Row] = {
+    "random": Row(Random(), seeded=True),
+    "spread": Row(Spread()),
+    "PCA-Q, 10-row mean": Row(PCA(), PLAIN),
+    "PCA on 10 embedded rows": Row(PCA(rows=10), Scoring(reach=1, smooth=1)),
+    "T², 10-row mean": Row(PCA(statistic="t2"), PLAIN),
+    "isolation forest": Row(IsolationForest(), PLAIN, seeded=True),
+    "elliptic envelope": Row(EllipticEnvelope(), PLAIN),
+    "ridge forecast, 10-row mean, causal": Row(Linear(), PLAIN.model_copy(update={"look": "causal"})),
+    "ridge forecast, 10-row mean, centred": Row(Linear(), PLAIN),
+    "LSTM autoencoder": Row(LSTMAutoencoder(window=20, hidden=32), seeded=True, training={"epochs": 20, "loss": "mse"}),
+    "MTadGAN": Row(TadGAN(window=10), seeded=True, training=LEARNED),
+    "auto": Row("auto", seeded=True),
+    "auto, causal": Row("auto", Scoring(look="causal"), seeded=True),
+}
+
+
+class Run(NamedTuple):
+    """Normal runs to learn from, one to judge with its marked rows and the channels at fault."""
+
+    name: str
+    normal: Sequence[ft.Panel]
+    test: ft.Panel
+    label: np.ndarray
+    truth: Truth
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set: what was done with it, and its runs."""
+
+    about: str
+    runs: Callable[[], Iterator[Run]]
+    preparation: Preparation
+
+
+def asd() -> Iterator[Run]:
+    """Six servers: 19 metrics every 5 minutes, 8,640 normal rows, 4,320 with labels and root causes."""
+    folder = DATA / "anomaly" / "asd"
+    for number in range(1, 7):
+        data = np.load(folder / f"omi-{number}.npz", allow_pickle=False)
+        names = [f"metric{k}" for k in range(1, 20)]
+        normal, test = (ft.from_array(data[part][None], names, step="5min") for part in ("train", "test"))
+        truth = []
+        for line in (folder / "interpretation_label" / f"omi-{number}.txt").read_text().split():
+            span, causes = line.split(":")
+            first, last = map(int, span.split("-"))
+            truth.append((first, last, frozenset(f"metric{c}" for c in causes.split(","))))
+        yield Run(f"omi-{number}", [normal], test, data["label"], truth)
+
+
+def skab() -> Iterator[Run]:
+    """Sixteen runs of the valve bench, 8 sensors a second: the first 400 rows of each are normal, the rest is judged."""
+    for number in range(16):
+        panel = ft.read(DATA / "anomaly" / "skab" / "data" / "valve1" / f"{number}.csv.gz")
+        names = [c for c in panel.channels if c not in ("anomaly", "changepoint")]
+        kept = torch.stack([panel.channel(c)[0] for c in names], -1)
+        seen = torch.isfinite(panel.channel("anomaly")[0]).nonzero()[:, 0]
+        label = torch.nan_to_num(panel.channel("anomaly")[0]).numpy()
+        cut = int(seen[400])
+        normal, test = (ft.from_array(part[None].numpy(), names, step="s") for part in (kept[:cut], kept[cut:]))
+        yield Run(f"valve1/{number}", [normal], test, label[cut:], [])
+
+
+SOURCES: Mapping[str, Source] = {
+    "asd": Source(
+        """Six servers of ASD (InterFusion), 19 metrics every 5 minutes: 8,640 normal rows to learn from, 4,320 to judge, with marked rows and
+        root causes; means over the servers.""",
+        asd,
+        Preparation(),
+    ),
+    "skab": Source(
+        """SKAB valve1: 16 runs of a valve test bench, 8 sensors about once a second, of each the first 400 rows to learn from and the rest to
+        judge; means over the runs. The labels name no sensors.""",
+        skab,
+        Preparation(groups=()),
+    ),
+}
+CELLS = ("Test01_OK_chg", "Test02_OK_dchg", "Test03_OK_chg")
+BAD = "Test06_NG_chg"
+HOW = """Every row is prepared and calibrated alike: limits as shipped, one false alarm a day, from normal rows alone. Rows with chance in them
+are means of three seeds. False alarms are alarms that touch no marked row; the false alarm ratio is the share of unmarked rows in alarm;
+hit@3 is of alarms that touch a marked event. {chosen}"""
+CHOSEN = """What `auto` ships on a data set it chooses by faults planted in held-out normal rows, without labels. What it chooses from, and the
+kinds of planted faults, were settled while the labels of ASD were looked at, so its rows there are optimistic; nothing was settled on
+SKAB or on the battery files."""
+
+
+def measures(guard: Detector, run: Run) -> dict[str, float]:
     """All measures of one detector on one run."""
-    scores = guard.score(test)
-    events, mark = guard.events(scores), torch.from_numpy(label > 0)
+    scores = guard.score(run.test)
+    events, mark = guard.events(scores), torch.from_numpy(run.label > 0)
     alarm = torch.zeros(len(mark), dtype=torch.bool)
     for event in events.rows:
         alarm[event.start : event.stop + 1] = True
@@ -49,77 +138,86 @@ def row(guard: Detector, test: ft.Panel, label: np.ndarray, truth: list[tuple[in
     line[scores.start[0] : scores.start[0] + scores.values.shape[1]] = scores.values[0]
     at, over = alarmed(alarm, mark, guard.row_seconds), ranked(line, mark)
     found = (over.vus_pr, over.auc_pr, over.auroc, at.event_recall, at.event_precision, at.false_alarms_per_day, at.f1, at.false_alarm_ratio)
-    return dict(zip(COLUMNS, (*found, hit_at(events.rows, truth)), strict=True))
+    return dict(zip(COLUMNS, (*found, hit_at(events.rows, run.truth)), strict=True))
 
 
-def asd(number: int, only: list[str]) -> dict[str, dict[str, float]]:
-    """One server of ASD: 19 metrics, 8,640 normal rows, 4,320 with labels and root causes."""
-    folder = DATA / "anomaly" / "asd"
-    data = np.load(folder / f"omi-{number}.npz", allow_pickle=False)
-    names = [f"metric{k}" for k in range(1, 20)]
-    normal, test = (ft.from_array(data[part][None], names, step="5min") for part in ("train", "test"))
-    truth = []
-    for line in (folder / "interpretation_label" / f"omi-{number}.txt").read_text().split():
-        span, causes = line.split(":")
-        first, last = map(int, span.split("-"))
-        truth.append((first, last, frozenset(f"metric{c}" for c in causes.split(","))))
-    return {n: row(detect.fit(normal, net, scoring=how), test, data["label"], truth) for n, (net, how) in NETS.items() if not only or n in only}  # type: ignore[arg-type]
+def fitted(row: Row, normal: Sequence[ft.Panel], preparation: Preparation, seed: int) -> Detector:
+    """The row's detector."""
+    training = Training.model_validate({**row.training, "seed": seed})
+    return detect.fit(normal, row.net, training, preparation=preparation, scoring=row.scoring)  # type: ignore[arg-type]
 
 
-def skab(number: int, only: list[str]) -> dict[str, dict[str, float]]:
-    """One run of the valve bench: its first 400 rows are normal, the rest is judged."""
-    panel = ft.read(DATA / "anomaly" / "skab" / "data" / "valve1" / f"{number}.csv.gz")
-    names = [c for c in panel.channels if c not in ("anomaly", "changepoint")]
-    kept = torch.stack([panel.channel(c)[0] for c in names], -1)
-    label = torch.nan_to_num(panel.channel("anomaly")[0]).numpy()
-    seen = torch.isfinite(panel.channel("anomaly")[0]).nonzero()[:, 0]
-    cut = int(seen[400])
-    normal, test = (ft.from_array(part[None].numpy(), names, step="s") for part in (kept[:cut], kept[cut:]))
-    plain = Preparation(groups=())
-    return {
-        n: row(detect.fit(normal, net, scoring=how, preparation=plain), test, label[cut:], [])  # type: ignore[arg-type]
-        for n, (net, how) in NETS.items()
-        if not only or n in only
-    }
+def compared(source: Source, names: Sequence[str], quick: bool) -> list[Table]:
+    """A row a detector, means over runs and seeds; and what `auto` took."""
+    runs = list(source.runs())[: 1 if quick else None]
+    lines, took = [], []
+    for name in names:
+        row, began = NETS[name], process_time()
+        found = []
+        for run in runs:
+            for seed in SEEDS if row.seeded and not quick else SEEDS[:1]:
+                guard = fitted(row, run.normal, source.preparation, seed)
+                found.append(measures(guard, run))
+                if name == "auto" and not seed:
+                    took.append((run.name, chosen(guard), *(f"{found[-1][c]:.3f}" for c in COLUMNS[:3])))
+        means = [mean([one[c] for one in found]) for c in COLUMNS]
+        lines.append((name, *means, f"{(process_time() - began) / len(found):.1f}"))
+        print(*lines[-1], sep=" | ", file=sys.stderr, flush=True)
+    tables = [Table(f"Mean of {len(runs)} runs", ("detector", *COLUMNS, "seconds of processor a run"), lines)]
+    return [*tables, *([Table("What `auto` took, seed 0", ("run", "methods", *COLUMNS[:3]), took)] if took else [])]
 
 
-def mean(found: list[dict[str, dict[str, float]]]) -> list[str]:
-    """A table: a row a detector, means over the runs."""
-    lines = ["| | " + " | ".join(COLUMNS) + " |", "| :-- |" + " --: |" * len(COLUMNS)]
-    for name in found[0]:
-        values = [np.nanmean([one[name][c] for one in found]) if any(np.isfinite(one[name][c]) for one in found) else np.nan for c in COLUMNS]
-        lines.append(f"| {name} | " + " | ".join("–" if np.isnan(v) else f"{v:.3f}" for v in values) + " |")
-    return lines
+def chosen(guard: Detector) -> str:
+    """The methods of a detector in words."""
+    nets = guard.net.nets if isinstance(guard.net, Blend) else (guard.net,)
+    return " + ".join(repr(net) for net in nets)
+
+
+def mean(values: Sequence[float]) -> str:
+    """Without what is not a number."""
+    seen = [v for v in values if np.isfinite(v)]
+    return f"{np.mean(seen):.3f}" if seen else "–"
+
+
+def batteries(names: Sequence[str], quick: bool) -> list[Table]:
+    """Alarms on each file: of a good one when it was left out, of the bad one from all good ones."""
+    panels = {name: opened(DATA / "battery" / "kamp_battery_pack" / f"{name}.csv.gz", Reading())[0] for name in (*CELLS, BAD)}
+    lines = []
+    for name in names:
+        row, began, cells = NETS[name], process_time(), []
+        for held in (*CELLS, BAD):
+            guard = fitted(row, [panels[one] for one in CELLS if one != held], Preparation(), 0)
+            events = guard.events(guard.score(panels[held]))
+            worst = max(events.rows, key=lambda event: event.severity, default=None)
+            cells.append(str(len(events)) if held != BAD else f"{len(events)}: {', '.join(c.channel for c in worst.culprits[:3]) if worst else '–'}")
+        lines.append((name, *cells, f"{process_time() - began:.0f}"))
+        print(*lines[-1], sep=" | ", file=sys.stderr, flush=True)
+    good = [f"{name}: alarms when left out" for name in CELLS]
+    return [Table("Alarms on each file", ("detector", *good, f"{BAD}: alarms and the first three culprits of the worst", "seconds of processor"), lines)]
+
+
+BATTERY = """Battery packs of KAMP: 176 cell voltages and 32 temperatures once a second, three good files (two charges, one discharge) and a bad
+charge, in which cell M16CV11 reads 16 to 52 V and probes M07T01 and M07T02 stand 2.3 °C off. Each good file is judged by a detector that learned
+from the other two, the bad one by one that learned from all three. Test02 is the only discharge: left out, nothing like it was learned from."""
 
 
 def main() -> None:
+    """A page for each data set."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="asd,skab")
-    parser.add_argument("--nets", default="")
-    parser.add_argument("--quick", action="store_true")
-    typed = parser.parse_args()
-    only = [n for n in typed.nets.split(";") if n]
-    began, page = (
-        perf_counter(),
-        [
-            "# Detection",
-            "",
-            HOW,
-            "",
-        ],
-    )
-    for name, one, numbers in (("asd", asd, range(1, 7)), ("skab", skab, range(16))):
-        if name in typed.only.split(","):
-            if not (DATA / "anomaly" / name).is_dir():
-                page += [f"{name}: the data are absent.", ""]
-                continue
-            some = list(numbers)[:1] if typed.quick else list(numbers)
-            page += [f"## {name}: mean of {len(some)} runs", "", *mean([one(n, only) for n in some]), ""]
-            sys.stderr.write(f"{name} done after {perf_counter() - began:.0f} s\n")
-    page += [f"Command: `{' '.join(['benchmarks/detection.py', *sys.argv[1:]])}`; torch {torch.__version__}, numpy {np.__version__}."]
-    sys.stdout.write("\n".join(page) + "\n")
-    if not typed.quick and not only:
-        RESULTS.write_text("\n".join(page) + "\n", encoding="utf-8")
+    parser.add_argument("--only", default="asd,skab,kamp")
+    parser.add_argument("--nets", default="", help="rows by name, semicolons between them")
+    parser.add_argument("--quick", action="store_true", help="one run, one seed")
+    asked = parser.parse_args()
+    names = [name for name in NETS if not asked.nets or name in asked.nets.split(";")]
+    for name in asked.only.split(","):
+        about = BATTERY if name == "kamp" else SOURCES[name].about
+        sheet = page(f"detection-{name}", f"Detection: {name}", f"{about} {HOW.format(chosen=CHOSEN)}")
+        there = DATA / ("battery/kamp_battery_pack" if name == "kamp" else f"anomaly/{name}")
+        if not there.is_dir():
+            print(f"{name}: the data are absent; an older page stays as it is", file=sys.stderr)
+            continue
+        tables = batteries(names, asked.quick) if name == "kamp" else compared(SOURCES[name], names, asked.quick)
+        sheet.publish(tables, quick=asked.quick or bool(asked.nets))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from foretell.detect import (
     Spread,
 )
 from foretell.errors import ForetellError
-from foretell.nets.tadgan import TadGAN
+from foretell.nets import LSTMAutoencoder, TadGAN
 from laws import refused
 
 NETS = {
@@ -38,6 +38,7 @@ NETS = {
     "envelope": EllipticEnvelope(),
     "random": Random(),
     "gan": TadGAN(window=8, latent=3, generator=4, critic=(4, 4), encoder=4),
+    "autoencoder": LSTMAutoencoder(window=6, hidden=4),
     "blend": Blend(nets=(Spread(), Linear(back=3), PCA(rows=2))),
 }
 CHANNELS = ("flow", "level", "heat", "valve", "power", "still")

@@ -129,6 +129,16 @@ def test_the_command_learns_scores_and_watches(tmp_path: Path, monkeypatch: pyte
     for name in ("alarms.csv", "scores.csv", "report.html", "model.foretell"):
         assert (tmp_path / "run" / name).is_file()
     assert "\u2192" not in (tmp_path / "run" / "alarms.csv").read_text()
+    before = (tmp_path / "run" / "report.html").read_text()
+    assert main(["report", "run"]) == 0
+    assert (tmp_path / "run" / "report.html").read_text() == before
+    assert main(["report", "run", "--lang", "ko", "--out", "again.html"]) == 0
+    assert "검출기의 구조" in (tmp_path / "again.html").read_text()
+    (tmp_path / "bad.csv").rename(tmp_path / "moved.csv")
+    assert main(["report", "run"]) == 2
+    assert 'the file of this run, "bad.csv", is not there: say where it is now by --data' in capsys.readouterr().err
+    assert main(["report", "run", "--data", "moved.csv"]) == 0
+    (tmp_path / "moved.csv").rename(tmp_path / "bad.csv")
     lines = list(follow(ft.load("guard.foretell"), (tmp_path / "bad.csv").read_text().splitlines()))
     assert lines[0] == "row,score,alarm,culprits"
     assert len(lines) == 401

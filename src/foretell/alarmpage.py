@@ -11,8 +11,11 @@ from torch import Tensor
 
 from .detect import Detector, Events, Scores
 from .detect.events import runs_of
+from .detect.gan import TadGANFit
+from .detect.rewriting import AutoencoderFit
 from .page import Column, Section, page, pairs, table, write
-from .plotting import COLOURS, INK, dressed, plot, thin
+from .plotting import COLOURS, INK, MUTED, dressed, plot, thin
+from .train import Curves
 from .words import Words, number, percent, stamp, wall, words
 
 Figure = Any  # plotly.graph_objects.Figure
@@ -39,7 +42,8 @@ def alarm_report(
         *([_compared(table, say)] if table else ()),
         *(Section(say["alarm_near"].format(number=n + 1), (_sentence(events, at, say),), zoom(scores, events, at, say)) for n, at in enumerate(_worst(events))),
         Section(say["alarm_heat"], (say["alarm_heat_text"],), heat(scores, say)),
-        *([Section(say["curves"], (), plot(guard.curves, lang=lang))] if guard.curves else ()),
+        built(guard, say),
+        *(_curves(guard.curves, lang, say) if guard.curves else ()),
         _card(guard, say),
     ]
     heading = title or say["alarm_title"].format(series=", ".join(scores.series[:3]))
@@ -106,6 +110,68 @@ def heat(scores: Scores, say: Words) -> Figure:
     figure = go.Figure(go.Heatmap(z=blocks.numpy().round(3), x=_times(scores, 0)[::width][: blocks.shape[1]], y=names, **colour))
     dressed(figure.update_layout(height=140 + 15 * len(names)), say)
     return figure.update_yaxes(autorange="reversed", nticks=len(names), showgrid=False).update_layout(hovermode="closest")
+
+
+def built(guard: Detector, say: Words) -> Section:
+    """What the detector is made of, from the rows to the alarm; of a trained net also its layers."""
+    layers = [part.method.net.summary() for part in guard.parts if isinstance(part.method, TadGANFit | AutoencoderFit)]
+    rows = [[(row.layer, f"{' × '.join(map(str, row.output))} · {row.parameters:,}") for row in net.rows] for net in layers]
+    tables = [pairs(one, say["layer"], say["layer_output"]) for one in rows]
+    return Section(say["alarm_built"], (say["alarm_built_text"],), architecture(guard, say), "".join(tables))
+
+
+def architecture(guard: Detector, say: Words) -> Figure:
+    """Boxes from left to right, methods that work together one above the other."""
+    import plotly.graph_objects as go
+
+    columns = _stages(guard, say)
+    most = max(len(boxes) for boxes in columns)
+    figure = go.Figure()
+    for x, boxes in enumerate(columns):
+        for n, (title, lines) in enumerate(boxes):
+            y = (most - 1) / 2 + (len(boxes) - 1) / 2 - n
+            figure.add_shape(type="rect", x0=x - 0.4, x1=x + 0.4, y0=y - 0.42, y1=y + 0.42, line={"color": COLOURS[0], "width": 1.4}, fillcolor="#f3f8fb")
+            told = "<br>".join(escape(line) for line in lines)
+            figure.add_annotation(x=x, y=y, text=f"<b>{escape(title)}</b><br>{told}", showarrow=False, font={"size": 12, "color": INK})
+            for before in range(len(columns[x - 1]) if x else 0):
+                start = (most - 1) / 2 + (len(columns[x - 1]) - 1) / 2 - before
+                arrow = {"showarrow": True, "arrowhead": 2, "arrowwidth": 1.2, "arrowcolor": MUTED, "axref": "x", "ayref": "y", "text": ""}
+                figure.add_annotation(x=x - 0.4, y=y, ax=x - 0.6, ay=start, **arrow)
+    dressed(figure.update_layout(height=60 + 130 * most), say)
+    figure.update_xaxes(visible=False, range=[-0.5, len(columns) - 0.5])
+    return figure.update_yaxes(visible=False, range=[-0.5, most - 0.5]).update_layout(hovermode=False)
+
+
+def _stages(guard: Detector, say: Words) -> list[list[tuple[str, list[str]]]]:
+    """Title and lines of every box, column by column."""
+    spec, how, limit = guard.prepared.spec, guard.scoring, guard.limit()
+    changed = [f"{name} {value}" for name, value in spec if name in ("aggregate", "lag", "order", "smooth", "lags", "components") and value not in (0, 1)]
+    groups = [f"{g.pattern} ({len(g.members)})" for g in guard.prepared.groups][:2]
+    score = [f"{how.error}, top {how.top}", f"reach {how.reach}, smooth {how.smooth}", f"delay {guard.delay}"]
+    methods = [(type(part.method).__name__.removesuffix("Fit"), [f"−{part.method.back} … +{part.method.ahead}"]) for part in guard.parts]
+    return [
+        [(say["alarm_box_rows"], [f"{len(guard.inputs)}", guard.step_size])],
+        [(say["alarm_box_prepared"], [*changed[:2], *groups, spec.scale])],
+        methods,
+        [(say["alarm_score"], score)],
+        [(say["alarm_box_limit"], [limit.kind, number(limit.value), str(guard.alarms.false_alarms)])],
+    ]
+
+
+def _curves(curves: Curves, lang: str, say: Words) -> list[Section]:
+    """How the losses fell; of adversaries, theirs too."""
+    import plotly.graph_objects as go
+
+    sections = [Section(say["curves"], (), plot(curves, lang=lang))]
+    if curves.others:
+        figure = go.Figure()
+        for n, (name, losses) in enumerate(curves.others.items()):
+            line = losses.nanmean(0).numpy()
+            figure.add_scatter(x=np.arange(1, len(line) + 1), y=line, mode="lines", name=name.replace("_", " "), line={"color": COLOURS[n], "width": 1.8})
+        dressed(figure.update_layout(height=360), say, legend=True)
+        figure.update_xaxes(title_text=say["epoch_axis"]).update_yaxes(title_text=say["loss_axis"])
+        sections.append(Section(say["alarm_losses"], (), figure))
+    return sections
 
 
 def _times(scores: Scores, run: int) -> np.ndarray:

@@ -36,7 +36,7 @@ from .transform.season import SeasonIndex
 
 Table = Mapping[str, type[Any]]
 
-MINOR = 1  # one more whenever a class of the table gains a field or the table a class
+MINOR = 2  # one more whenever a class of the table gains a field or the table a class
 PLAIN = (type(None), bool, int, str)
 NUMPY = (np.bool_, np.integer, np.floating, np.str_)
 REFUSALS = (ForetellError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError)

@@ -149,7 +149,12 @@ def report(
 
     With --model, report what that model forecasts from a file.
     """
+    from . import detecting
+
     shown = Screen()
+    if not model and detecting.left(run):
+        shown.show(f"report: {detecting.again(run, data, given(reading), out, lang, title)}")
+        return
     work = _of_model(run, model, given(reading)) if model else again(run, data, given(reading))
     usual = Path(f"foretell-{_stem(run)}.html") if model else run / runs.REPORT
     shown.show(f"report: {page(work, out or usual, lang, title)}")
@@ -184,7 +189,8 @@ def detect(*, guarding: Annotated[flags.Guarding | None, Parameter(name="*", gro
         panel, notes = detecting.opened(test, how)
         for note in notes:
             shown.remark(f"note: {note}")
-        detecting.leave(guard, detecting.tested(guard, panel, asked.labels, how), place, output, shown, began)
+        made = detecting.Made(test, asked.labels, Reading.model_validate(given(reading)))
+        detecting.leave(guard, detecting.tested(guard, panel, asked.labels, how), made, place, output, shown, began)
 
 
 def demo(*, output: Outputs = None) -> None:

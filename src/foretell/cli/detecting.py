@@ -2,22 +2,40 @@
 
 import csv
 import json
+import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..alarmpage import alarm_report
-from ..detect import PCA, Alarms, Detector, EllipticEnvelope, Events, IsolationForest, Linear, Scores, Spread, alarmed, fit, fit_beside, hit_at, ranked
+from ..detect import (
+    PCA,
+    Alarms,
+    Detector,
+    EllipticEnvelope,
+    Events,
+    IsolationForest,
+    Linear,
+    Scores,
+    Spread,
+    alarmed,
+    fit,
+    fit_beside,
+    from_forecaster,
+    hit_at,
+    ranked,
+)
 from ..detect.fitting import Net
 from ..errors import DataError, FileError, TaskError, nearest
-from ..nets.tadgan import TadGAN
+from ..nets import LSTMAutoencoder, TadGAN
 from ..panel import Panel
 from ..reading import Reading
 from ..reading.columns import find_time
@@ -36,7 +54,7 @@ def net_of(word: str) -> Net | str:
     """A net by its word; TaskError for one that does not exist."""
     nets: dict[str, Any] = {
         "auto": "auto", "spread": Spread(), "pca": PCA(), "forecast": Linear(), "fill": Linear(back=2, ahead=2),
-        "forest": IsolationForest(), "envelope": EllipticEnvelope(), "tadgan": TadGAN(),
+        "forest": IsolationForest(), "envelope": EllipticEnvelope(), "autoencoder": LSTMAutoencoder(), "tadgan": TadGAN(),
     }  # fmt: skip
     if word not in nets:
         raise TaskError(f'--net {word}: no detector "{word}": {nearest(word, nets)}')
@@ -58,14 +76,16 @@ def opened(path: Path, how: Reading) -> tuple[Panel, Sequence[str]]:
 
 def trained(files: Sequence[Path], how: Reading, word: str, false_alarms: str, training: dict[str, Any], screen: Screen) -> Detector:
     """A detector from these files, each a run (or several), with its neighbours."""
-    net, alarms, panels = net_of(word), Alarms(false_alarms=false_alarms), []
+    model = load(Path(word)) if word.endswith(".foretell") else None
+    net, alarms, panels = None if model else net_of(word), Alarms(false_alarms=false_alarms), []
     for file in files:
         panel, notes = opened(file, how)
         panels.append(panel)
         for note in notes:
             screen.remark(f"note: {file.name}: {note}")
     defaults = {"epochs": 35, "optimizer": {"rate": 5e-4, "clip": None}} if word == "tadgan" else {}
-    guard = fit(panels, net, Training.model_validate({**defaults, **training}), alarms=alarms)  # type: ignore[arg-type]  # a word of ours
+    options = Training.model_validate({**defaults, **training})
+    guard = from_forecaster(model, panels, alarms=alarms) if model else fit(panels, net, options, alarms=alarms)  # type: ignore[arg-type]  # a word of ours
     screen.show(guard.summary())
     limit = guard.limit()
     seen = f"{24 * limit.days:.3g} hours of normal rows, " + ("extrapolated by their tail" if limit.extrapolated else "seen there")
@@ -156,11 +176,41 @@ def _steps(values: Sequence[object], scores: Scores) -> list[int]:
     return [int(step) for step in scores.clock.index(times)]
 
 
-def leave(guard: Detector, found: Tested, place: runs.Place, output: Output, screen: Screen, began: float) -> None:
+def again(folder: Path, data: Path | None, typed: Mapping[str, Any], out: Path | None, lang: str, title: str | None) -> Path:
+    """The report of a run folder written again, from its detector and the file it judged."""
+    facts = json.loads((folder / runs.METRICS).read_text(encoding="utf-8"))
+    source, labels = data or Path(facts["data"]), facts["labels"]
+    for file, how in ((source, "say where it is now by --data"), *([(Path(labels), "put it back where it was")] if labels else [])):
+        if not file.exists():
+            raise FileError(f'the file of this run, "{file}", is not there: {how}')
+    reading, guard = Reading.model_validate({**facts["reading"], **typed}), fitted(folder)
+    found = tested(guard, opened(source, reading)[0], Path(labels) if labels else None, reading)
+    target = out or folder / runs.REPORT
+    return alarm_report(target, guard, found.scores, found.events, label=found.label, table=found.table, lang=lang, title=title)
+
+
+def left(folder: Path) -> bool:
+    """Whether a run folder is a detector's."""
+    try:
+        return "detector" in json.loads((folder / runs.METRICS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+
+
+class Made(NamedTuple):
+    """What a run was made from."""
+
+    data: Path
+    labels: Path | None
+    reading: Reading
+
+
+def leave(guard: Detector, found: Tested, made: Made, place: runs.Place, output: Output, screen: Screen, began: float) -> None:
     """Writes the run folder, and shows what is in it."""
     events, scores = found.events, found.scores
     facts = {
         "command": " ".join(("foretell", *runs.TYPED.get())), "versions": runs.versions(), "detector": guard.summary().splitlines(),
+        "data": str(made.data), "labels": str(made.labels) if made.labels else None, "reading": made.reading.model_dump(mode="json", exclude_unset=True),
         "limit": {"value": events.limit.value, "kind": events.limit.kind, "extrapolated": events.limit.extrapolated},
         "alarms": len(events), "table": found.table, "notes": list(events.notes), "seconds": round(perf_counter() - began, 3),
     }  # fmt: skip
@@ -189,14 +239,24 @@ def follow(guard: Detector, lines: Iterable[str]) -> Iterator[str]:
     missing = [c for c in guard.inputs if c not in header]
     if missing:
         raise DataError(f'the rows on standard input lack the channel "{missing[0]}": their first line must name {", ".join(guard.inputs[:5])} …')
-    at, limit, state = [header.index(c) for c in guard.inputs], guard.limit().value, guard.start()
+    at, limit = [header.index(c) for c in guard.inputs], guard.limit().value
     yield "row,score,alarm,culprits"
-    for row in rows:
+    first = next((row for row in rows if row), [])
+    state = guard.start(_when(header, first, guard) if guard.clock and first else "2000-01-01")
+    for row in chain([first], rows):
         if row:
             state, fresh = guard.step(state, [[_number(row[n]) if n < len(row) else float("nan") for n in at]])
             yield from _told(guard, fresh.first, fresh.score, fresh.channel, limit)
     last = guard.finish(state)
     yield from _told(guard, last.first, last.score, last.channel, limit)
+
+
+def _when(header: Sequence[str], row: Sequence[str], guard: Detector) -> str:
+    """The time of a row: what stands in a column that is no channel and reads as one."""
+    for name, cell in zip(header, row, strict=False):
+        if name not in guard.inputs and re.match(r"\d{4}-\d\d-\d\d", cell):
+            return cell
+    raise DataError("what is usual depends on the clock: the rows on standard input need a column of times, as 2024-01-31 13:00")
 
 
 def _told(guard: Detector, first: int, score: Tensor, channel: Tensor, limit: float) -> Iterator[str]:

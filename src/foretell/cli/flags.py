@@ -221,7 +221,7 @@ class Guarding:
     labels: Annotated[Path | None, _help("true events of the test run: columns start and stop (and channels), or a column of 0 and 1")] = None
     model: Annotated[Path | None, _help("a detector trained before, or the run folder that holds one")] = None
     follow: Annotated[bool, _help("score CSV rows from standard input as they arrive")] = False
-    net: Annotated[str, _help("auto spread pca forecast fill forest envelope tadgan")] = "auto"
+    net: Annotated[str, _help("auto spread pca forecast fill forest envelope autoencoder tadgan, or a forecaster's file")] = "auto"
     false_alarms: Annotated[str, _help("allowed on normal runs")] = "1/day"
 
 

@@ -4,6 +4,7 @@ from .detector import Detector, DetectorState, Fresh, Scores
 from .evaluate import Alarmed, Ranked, alarmed, hit_at, ranked
 from .events import Alarms, Event, Events
 from .fitting import Blend, fit, fit_beside
+from .forecasting import from_forecaster
 from .method import PCA, Linear, Random, Spread
 from .preparation import Preparation
 from .scoring import Scoring
@@ -31,6 +32,7 @@ __all__ = [
     "alarmed",
     "fit",
     "fit_beside",
+    "from_forecaster",
     "hit_at",
     "ranked",
 ]

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..clock import Clock
 from ..device import flushed
 from ..errors import DataError, TaskError
+from ..forecaster import When, step_of
 from ..frames import html_table, to_frame
 from ..panel import NAMES, Names, Panel
 from ..spec import Spec
@@ -34,11 +35,13 @@ class Judgement(NamedTuple):
 
 
 class DetectorState(NamedTuple):
-    """What a detector must remember between rows: the last ones, the (aggregated) row the first of them belongs to, and the next row to score."""
+    """What a detector must remember between rows: the last ones, the (aggregated) row the first of them belongs to, the next row to
+    score, and the clock step of the run's first row."""
 
     rows: Rows
     first: int = 0
     given: int = 0
+    begin: int = 0
 
 
 class Fresh(NamedTuple):
@@ -121,6 +124,11 @@ class Detector:
         return self.prepared.spec.back + max(p.method.back for p in self.parts) + sum(behind for behind, _ in self.scoring.spans)
 
     @property
+    def clock(self) -> Clock | None:
+        """The clock that a run's rows are counted on, if a score depends on when its row is."""
+        return next((p.method.clock for p in self.parts if p.method.clock), None)
+
+    @property
     def row_seconds(self) -> float:
         """Time from one scored row to the next."""
         return float(Clock(np.datetime64("2000-01-01"), self.step_size).seconds * self.prepared.spec.aggregate)
@@ -130,7 +138,7 @@ class Detector:
         if not isinstance(panel, Panel):
             raise TaskError(f"a detector scores a Panel, got {type(panel).__name__}: make one with ft.read(...)")
         check_step(self.step_size, panel.clock.step)
-        found = rows_of(panel, self.inputs)
+        found = rows_of(panel.on(self.clock) if self.clock else panel, self.inputs)
         if not found:
             raise DataError("nothing is observed in the data to score")
         judged = [self._whole(run) for run in found]
@@ -140,9 +148,12 @@ class Detector:
             notes += [f"{run.name}: {said}" if len(found) > 1 else said for said in self._doubts(self.kept(run.rows))]
         return _scores(judged, found, self, panel.names, tuple(notes))
 
-    def start(self) -> DetectorState:
-        """Before the first row."""
-        return DetectorState(torch.empty(0, len(self.inputs), dtype=torch.float64))
+    def start(self, when: When | None = None) -> DetectorState:
+        """Before the first row; a detector that reads the clock must know when it is."""
+        if self.clock and when is None:
+            raise TaskError('what is usual depends on the clock: say when the first row is, as guard.start("2024-01-31 13:00")')
+        begin = step_of(self.clock, when) if self.clock and when is not None else 0
+        return DetectorState(torch.empty(0, len(self.inputs), dtype=torch.float64), begin=begin)
 
     def step(self, state: DetectorState, rows: object) -> tuple[DetectorState, Fresh]:
         """Rows [time, channel] that have arrived, in the order of `inputs`; the scores that are known now: those of `score`."""
@@ -151,7 +162,7 @@ class Detector:
         upto = max(state.given, state.first + whole - self.delay)
         fresh = self._fresh(raw[: whole * every], state, upto)
         first = max(state.first, upto - self.memory)
-        return DetectorState(raw[(first - state.first) * every :], first, upto), fresh
+        return DetectorState(raw[(first - state.first) * every :], first, upto, state.begin), fresh
 
     def finish(self, state: DetectorState) -> Fresh:
         """The scores still owed when the run has ended."""
@@ -187,9 +198,9 @@ class Detector:
         """The judged channels of rows of all inputs."""
         return rows[:, [self.inputs.index(c) for c in self.channels]]
 
-    def judge(self, rows: Rows) -> Judgement:
-        """Scores of one run of the judged channels, from nothing but its rows and the frozen constants."""
-        return judge_run(self.prepared, self.parts, self.scoring, rows)
+    def judge(self, rows: Rows, first: int = 0) -> Judgement:
+        """Scores of one run of the judged channels, from nothing but its rows (from clock step `first` on) and the frozen constants."""
+        return judge_run(self.prepared, self.parts, self.scoring, rows, first)
 
     def summary(self) -> str:
         """The detector in a few lines."""
@@ -205,7 +216,7 @@ class Detector:
         return f"Detector({self.summary().splitlines()[0]})"
 
     def _whole(self, run: Run) -> Judgement:
-        found = self.judge(self.kept(run.rows))
+        found = self.judge(self.kept(run.rows), run.start)
         if bool(found.score.isnan().all()):
             shortest = min(p.method.back + p.method.ahead for p in self.parts) + 1
             needed = (self.prepared.spec.back - self.prepared.spec.fill + shortest) * self.prepared.spec.aggregate
@@ -222,7 +233,7 @@ class Detector:
     def _fresh(self, raw: Float[Tensor, "time input"], state: DetectorState, upto: int) -> Fresh:
         if upto <= state.given:
             return Fresh(state.given, torch.empty(0, dtype=torch.float64), torch.empty(0, len(self.channels), dtype=torch.float64))
-        found = self.judge(self.kept(raw))
+        found = self.judge(self.kept(raw), state.begin + state.first)
         part = slice(state.given - state.first, upto - state.first)
         return Fresh(state.given, found.score[part], found.channel[part])
 
@@ -246,17 +257,17 @@ def blamed(channel: Rows) -> Float[Tensor, " channel"]:
     return mean / mean.sum().clamp(min=1e-12)
 
 
-def judge_run(prepared: Prepared, parts: Sequence[DetectorPart], scoring: Scoring, rows: Rows) -> Judgement:
+def judge_run(prepared: Prepared, parts: Sequence[DetectorPart], scoring: Scoring, rows: Rows, first: int = 0) -> Judgement:
     """The whole way from rows to scores."""
     with torch.no_grad(), flushed():
-        ready = prepared.apply(rows)
+        ready = prepared.apply(rows, first)
         judged: list[Judged] = [judge(p, measure(p.method, prepared, ready, scoring), scoring, ready.observed) for p in parts]
     score, channel = together(parts, judged)
     width = len(prepared.channels)
     zero = torch.zeros(1, dtype=torch.long)
     seen = prepared.scale.invert(ready.features[None], zero)[0].masked_fill(ready.missing, torch.nan)[:, :width]
-    first = next((j.expected for j in judged if j.expected is not None), None)
-    expected = None if first is None else prepared.scale.invert(first[None], zero)[0][:, :width]
+    said = next((j.expected for j in judged if j.expected is not None), None)
+    expected = None if said is None else prepared.scale.invert(said[None], zero)[0][:, :width]
     return Judgement(score, channel, seen, expected)
 
 

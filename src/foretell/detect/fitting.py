@@ -9,6 +9,7 @@ from pydantic import InstanceOf
 from torch import Tensor
 
 from ..errors import DataError, TaskError
+from ..nets.autoencoder import LSTMAutoencoder
 from ..nets.tadgan import TadGAN
 from ..panel import Panel
 from ..spec import Spec
@@ -19,6 +20,7 @@ from .gan import fit_gan
 from .method import PCA, Linear, Method, Random, Spread, SpreadFit, fit_linear, fit_pca, fit_random
 from .planting import choice
 from .preparation import Preparation, Prepared, fit_preparation
+from .rewriting import fit_autoencoder
 from .runs import Piece, Rows, runs_of
 from .scoring import TOP, DetectorPart, Judged, Scoring, judge, levelled, measure, together, widths, with_critic
 from .trees import EllipticEnvelope, IsolationForest, fit_envelope, fit_forest
@@ -26,7 +28,8 @@ from .trees import EllipticEnvelope, IsolationForest, fit_envelope, fit_forest
 FOLDS = 4  # parts of every run, each judged by methods fitted on the others
 FEWEST = 40  # rows of a run that are worth holding out
 
-Net = Spread | PCA | Linear | IsolationForest | EllipticEnvelope | TadGAN | Random
+Net = Spread | PCA | Linear | IsolationForest | EllipticEnvelope | LSTMAutoencoder | TadGAN | Random
+TRAINED = LSTMAutoencoder | TadGAN  # by descent: once, on what comes before the end of every run, which is held out for good
 
 
 class Blend(Spec):
@@ -72,8 +75,8 @@ def fit(
     kept = [run.rows[:, [inputs.index(c) for c in prepared.channels]] for run in ran]
     parted = folds(kept, prepared.spec.aggregate)
     nets = candidates(how, prepared) if net == "auto" else nets_of(net)
-    if any(isinstance(one, TadGAN) for one in nets):
-        parted = parted[-1:]  # trained once: the end of every run is held out, for good
+    if any(isinstance(one, TRAINED) for one in nets):
+        parted = parted[-1:]
     tried = [attempt(one, parted, kept, prepared, training, how) for one in nets]
     facts: dict[str, str | float] = {}
     if net == "auto":
@@ -112,6 +115,7 @@ def fit_beside(runs: Panel | Sequence[Panel], guard: Detector) -> Detector:
     """The detector with its honest neighbours, prepared and scored alike: random, spread, PCA, and the forecast one step ahead."""
     nets: dict[str, Net] = {"random": Random(), "spread": Spread(), "pca": PCA(), "forecast": Linear()}
     how, prepared = guard.scoring.model_copy(update={"error": "point"}), guard.prepared.spec
+    prepared = prepared if prepared.gaps != "keep" else Preparation(groups=())
     found = {name: fit(runs, net, guard.training, preparation=prepared, scoring=how, alarms=guard.alarms) for name, net in nets.items()}
     return replace(guard, beside=found)
 
@@ -121,7 +125,8 @@ def nets_of(net: object) -> tuple[Net, ...]:
     if isinstance(net, Blend):
         return tuple(one for part in net.nets for one in nets_of(part))
     if not isinstance(net, Net):
-        raise TaskError(f'net must be "auto" or one of Spread(), PCA(), Linear(), IsolationForest(), EllipticEnvelope(), TadGAN(), Blend(...); got {net!r}')
+        names = "Spread(), PCA(), Linear(), IsolationForest(), EllipticEnvelope(), LSTMAutoencoder(), TadGAN(), Blend(...)"
+        raise TaskError(f'net must be "auto" or one of {names}; got {net!r}')
     return (net,)
 
 
@@ -158,12 +163,12 @@ def _parts(rows: Rows, aggregate: int) -> int:
 
 
 def attempt(net: Net, parted: Sequence[Fold], runs: Sequence[Piece], prepared: Prepared, training: Training, how: Scoring) -> Tried:
-    """Fits on all runs for use, and on each fold's for the constants; a TadGAN is trained once and used as it is."""
+    """Fits on all runs for use, and on each fold's for the constants; what is trained by descent is trained once and used as it is."""
     fitted = [learned(net, fold.learn, prepared, training, how) for fold in parted]
     methods = tuple(method for method, _ in fitted)
     ready = [[prepared.apply(rows) for rows in fold.held] for fold in parted]
     found = [[measure(method, prepared, one, how) for one in held] for method, held in zip(methods, ready, strict=True)]
-    last = methods[-1] if isinstance(net, TadGAN) else learned(net, runs, prepared, training, how)[0]
+    last = methods[-1] if isinstance(net, TRAINED) else learned(net, runs, prepared, training, how)[0]
     part = DetectorPart(last, *widths([m for held in found for m in held], prepared))
 
     def judged(with_: DetectorPart) -> tuple[tuple[Judged, ...], ...]:
@@ -189,6 +194,8 @@ def learned(net: Net, runs: Sequence[Piece], prepared: Prepared, training: Train
             return fit_forest(net, x, training.seed), None
         case EllipticEnvelope():
             return fit_envelope(net, x, training.seed), None
+        case LSTMAutoencoder():
+            return fit_autoencoder(net, x, training, "last" if how.look == "causal" else how.unroll)
         case TadGAN():
             return fit_gan(net, x, training, "last" if how.look == "causal" else how.unroll)
         case Random():

@@ -3,13 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import NamedTuple, Self, final
 
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
+from ..clock import Clock
 from ..errors import TaskError
 from ..spec import Spec
 from .features import median, shifted
@@ -47,6 +48,15 @@ class Method(ABC):
     def norm(self) -> bool:
         """True if a row's score is the length of its error, the variables being in a scale of their own already."""
         return False
+
+    @property
+    def clock(self) -> Clock | None:
+        """The clock, if what is expected of a row depends on when it is."""
+        return None
+
+    def at(self, first: int) -> Self:
+        """The same for a run whose first row is at this step of the clock."""
+        return self
 
     @abstractmethod
     def say(self, x: X) -> Said:

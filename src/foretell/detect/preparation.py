@@ -32,7 +32,7 @@ class Preparation(Spec):
     `aggregate` rows become one by each of `statistics`. Then x[t] − x[t − `lag`], `order` differences, `absolute` values, a mean
     over `smooth` rows, `lags` earlier values as further features; `scale`; and with `components` the first principal
     components instead of the channels. A missing value is the last one seen up to `fill` rows ago, then the usual one with no error
-    of its own (`gaps="fill"`), or makes every window that touches it unscored (`gaps="skip"`).
+    of its own (`gaps="fill"`), or makes every window that touches it unscored (`gaps="skip"`); "keep" leaves it to the method.
     """
 
     groups: Literal["auto"] | tuple[str, ...] = "auto"
@@ -46,7 +46,7 @@ class Preparation(Spec):
     scale: Literal["standard", "robust", "minmax"] = "standard"
     components: int = Field(default=0, ge=0)
     fill: int = Field(default=10, ge=0)
-    gaps: Literal["fill", "skip"] = "fill"
+    gaps: Literal["fill", "skip", "keep"] = "fill"
 
     @field_validator("statistics")
     @classmethod
@@ -69,12 +69,14 @@ class Group(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """A run as a method sees it. `x` has no NaN but in rows to be skipped; `features` are before the components; `observed` rows had values."""
+    """A run as a method sees it. `x` has no NaN but in rows to be skipped; `features` are before the components; `observed` rows had
+    values; `first` is the clock step of the first row."""
 
     x: Float[Tensor, "time variable"]
     features: Float[Tensor, "time feature"]
     missing: Bool[Tensor, "time feature"]
     observed: Bool[Tensor, " time"]
+    first: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,16 +99,16 @@ class Prepared:
         """Width of what a method sees."""
         return len(self.axes) or len(self.owner)
 
-    def apply(self, rows: Rows) -> Ready:
-        """A run's kept channels [time, channel], NaN where missing."""
+    def apply(self, rows: Rows, first: int = 0) -> Ready:
+        """A run's kept channels [time, channel], NaN where missing, from clock step `first` on."""
         features = self.scale.apply(features_of(self.spec, rows, self.groups)[None], torch.zeros(1, dtype=torch.long))[0]
         missing = features.isnan()
         seen = (~rows.isnan()).any(1)
         observed = pad(seen, (0, -len(seen) % self.spec.aggregate)).view(-1, self.spec.aggregate).any(1)
         usual = torch.where(missing, 0.0, features)
-        x = usual @ self.axes.T if len(self.axes) else usual
-        bad = missing.all(1) if self.spec.gaps == "fill" else missing.any(1)
-        return Ready(x.masked_fill(bad[:, None], torch.nan), usual, missing, observed)
+        x = features if self.spec.gaps == "keep" else usual @ self.axes.T if len(self.axes) else usual
+        bad = missing.any(1) if self.spec.gaps == "skip" else missing.all(1)
+        return Ready(x.masked_fill(bad[:, None], torch.nan), usual, missing, observed, first)
 
     def back_to_features(self, x: Float[Tensor, "time variable"]) -> Float[Tensor, "time feature"]:
         """Components → scaled features; without components, x."""
@@ -135,9 +137,9 @@ def features_of(spec: Preparation, rows: Rows, groups: Sequence[Group]) -> Float
     return lagged(smooth(x, spec.smooth), spec.lags)
 
 
-def fit_preparation(spec: Preparation, runs: Sequence[Piece], channels: Sequence[str]) -> Prepared:
-    """What is learned of the normal runs [time, channel]; DataError if no channel is left."""
-    kept = [at for at in range(len(channels)) if any(_moves(run[:, at]) for run in runs)]
+def fit_preparation(spec: Preparation, runs: Sequence[Piece], channels: Sequence[str], *, constant: bool = False) -> Prepared:
+    """What is learned of the normal runs [time, channel]; DataError if no channel is left. Constant ones go, unless `constant` ones are to stay."""
+    kept = [at for at in range(len(channels)) if constant or any(_moves(run[:, at]) for run in runs)]
     if not kept:
         raise DataError(f"every channel is constant in the normal runs ({', '.join(channels[:5])}): there is nothing to learn from")
     runs = [run[:, kept] for run in runs]

@@ -2,13 +2,16 @@
 
 from typing import Any
 
+from ..nets.autoencoder import LSTMAutoencoder
 from ..nets.tadgan import TadGAN
 from .detector import Detector, DetectorState
 from .events import Alarms
 from .fitting import Blend
+from .forecasting import ForecasterFit
 from .gan import TadGANFit
 from .method import PCA, Linear, LinearFit, PCAFit, Random, RandomFit, Spread, SpreadFit
 from .preparation import Group, Preparation, Prepared
+from .rewriting import AutoencoderFit
 from .scoring import DetectorPart, Scoring
 from .trees import EllipticEnvelope, EnvelopeFit, ForestFit, IsolationForest
 
@@ -17,15 +20,18 @@ def classes() -> dict[str, type[Any]]:
     """Name in the file → class."""
     return {
         "Alarms": Alarms,
+        "AutoencoderFit": AutoencoderFit,
         "Blend": Blend,
         "Detector": Detector,
         "DetectorPart": DetectorPart,
         "DetectorState": DetectorState,
         "EllipticEnvelope": EllipticEnvelope,
         "EnvelopeFit": EnvelopeFit,
+        "ForecasterFit": ForecasterFit,
         "ForestFit": ForestFit,
         "Group": Group,
         "IsolationForest": IsolationForest,
+        "LSTMAutoencoder": LSTMAutoencoder,
         "Linear": Linear,
         "LinearFit": LinearFit,
         "PCA": PCA,

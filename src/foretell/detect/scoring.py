@@ -89,7 +89,7 @@ class Measured(NamedTuple):
 
 def measure(method: Method, prepared: Prepared, ready: Ready, how: Scoring) -> Measured:
     """A method's errors of one run, carried back to the channels."""
-    said = method.say(ready.x)
+    said = method.at(ready.first).say(ready.x)
     expected = None if said.expected is None else prepared.back_to_features(said.expected)
     if len(prepared.axes) == 0:
         variable = feature = _sized(said.error, ready.x, said.expected, how).masked_fill(ready.missing, torch.nan)
