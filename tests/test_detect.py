@@ -312,6 +312,17 @@ def test_a_critic_joins_by_frozen_constants(combine: str) -> None:
     torch.testing.assert_close(half.values[0, : 200 - one.delay], scores.values[0, : 200 - one.delay], rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
+@pytest.mark.parametrize("name", ["gan", "autoencoder"])
+def test_a_training_that_was_killed_goes_on_to_the_same_detector(name: str, tmp_path: Path, digest: Callable[[object], str]) -> None:
+    normal, training = panel(machine(200, 1)), ft.Training(epochs=2, optimizer={"clip": None})
+    whole = detect.fit(normal, NETS[name], training)
+    detect.fit(normal, NETS[name], training.model_copy(update={"epochs": 1}), checkpoint=tmp_path / "other")  # another question
+    detect.fit(normal, NETS[name], training, checkpoint=tmp_path / "state")
+    again = detect.fit(normal, NETS[name], training, checkpoint=tmp_path / "state")
+    assert digest(again.score(panel(faulty()))) == digest(whole.score(panel(faulty())))
+    assert again.curves is not None and again.curves.seconds[0] == detect.fit(normal, NETS[name], training, checkpoint=tmp_path / "state").curves.seconds[0]  # type: ignore[union-attr]
+
+
 def test_a_causal_gan_looks_behind_only() -> None:
     assert detect.fit(panel(machine(300, 1)), NETS["gan"], ft.Training(epochs=1), scoring=Scoring(look="causal")).delay == 0
 

@@ -39,7 +39,7 @@ def alarm_report(
     say = words(lang)
     sections = [
         Section(say["alarm_timeline"], (say["alarm_timeline_text"], *events.notes), timeline(scores, events, label, say), _listed(events, say)),
-        *([_compared(table, say)] if table else ()),
+        *([_compared(table, label is not None, say)] if table else ()),
         *(Section(say["alarm_near"].format(number=n + 1), (_sentence(events, at, say),), zoom(scores, events, at, say)) for n, at in enumerate(_worst(events))),
         Section(say["alarm_heat"], (say["alarm_heat_text"],), heat(scores, say)),
         built(guard, say),
@@ -200,11 +200,11 @@ def _listed(events: Events, say: Words) -> str:
     ])  # fmt: skip
 
 
-def _compared(rows: Mapping[str, Mapping[str, float]], say: Words) -> Section:
+def _compared(rows: Mapping[str, Mapping[str, float]], labelled: bool, say: Words) -> Section:
     metrics = list(dict.fromkeys(name for row in rows.values() for name in row))
     columns = [Column(say["model"], list(rows), left=True)]
     columns += [Column(name, [number(float(row.get(name, np.nan)), 3) for row in rows.values()]) for name in metrics]
-    return Section(say["alarm_table"], (say["alarm_table_text"],), body=table(columns))
+    return Section(say["alarm_table"], (say["alarm_table_text" if labelled else "alarm_count_text"],), body=table(columns))
 
 
 def _card(guard: Detector, say: Words) -> Section:

@@ -119,19 +119,28 @@ class Tested:
 
 
 def tested(guard: Detector, panel: Panel, labels: Path | None, how: Reading) -> Tested:
-    """Scores and alarms of a file; with labels also those of the neighbours."""
-    scores = guard.score(panel)
-    events = guard.events(scores)
+    """Scores and alarms of a file, beside those of the neighbours; with labels also how good they are."""
+    every = {name: (one, *_scored(one, panel)) for name, one in {"detector": guard, **guard.beside}.items()}
+    _, scores, events = every["detector"]
     if labels is None:
-        return Tested(scores, events, None, {})
+        return Tested(scores, events, None, {name: counts_of(*one) for name, one in every.items()})
     mark, truth = labelled(labels, scores, how)
-    table = {"detector": row_of(guard, scores, events, mark, truth)}
-    for name, other in guard.beside.items():
-        theirs = other.score(panel)
-        table[name] = row_of(other, theirs, other.events(theirs), mark, truth)
-    every = alarmed(torch.ones_like(mark[0]), mark[0], guard.row_seconds)
-    table["all positive"] = {"F1": every.f1, "false alarm ratio": every.false_alarm_ratio, "event recall": every.event_recall}
+    table = {name: row_of(*one, mark, truth) for name, one in every.items()}
+    always = alarmed(torch.ones_like(mark[0]), mark[0], guard.row_seconds)
+    table["all positive"] = {"F1": always.f1, "false alarm ratio": always.false_alarm_ratio, "event recall": always.event_recall}
     return Tested(scores, events, mark, table)
+
+
+def _scored(guard: Detector, panel: Panel) -> tuple[Scores, Events]:
+    scores = guard.score(panel)
+    return scores, guard.events(scores)
+
+
+def counts_of(guard: Detector, scores: Scores, events: Events) -> dict[str, float]:
+    """What can be said without labels: how often there is an alarm, and how far the score rises above the limit."""
+    rows, inside = int((~scores.values.isnan()).sum()), sum(e.stop - e.start + 1 for e in events.rows)
+    high = float(torch.nan_to_num(scores.values).max()) / events.limit.value
+    return {"alarms": float(len(events)), "rows in alarm": inside / rows, "highest score / limit": high}
 
 
 def row_of(guard: Detector, scores: Scores, events: Events, mark: Tensor, truth: Truth) -> dict[str, float]:

@@ -94,14 +94,12 @@ def _range_area(values: Line, label: Marks, order: Tensor, level: Tensor, count:
 
 def nearness(label: Marks, width: int) -> Line:
     """1 in an event; √(1 − distance/width) within half a width of one."""
-    near = label.double()
-    for a, b in runs_of(label).tolist():
-        for distance in range(1, width // 2):
-            by = (1 - distance / width) ** 0.5
-            for row in (a - distance, b + distance):
-                if 0 <= row < len(near):
-                    near[row] = min(1.0, float(near[row]) + by)
-    return near
+    distance = torch.arange(1, max(1, width // 2))
+    ends = runs_of(label)
+    rows = torch.cat([ends[:, :1] - distance, ends[:, 1:] + distance]).flatten()
+    inside = (rows >= 0) & (rows < len(label))
+    by = (1 - distance.double() / max(1, width)).sqrt().repeat(2 * len(ends))
+    return label.double().index_add(0, rows[inside], by[inside]).clamp(max=1)
 
 
 def ranked(score: Line, label: Marks, buffer: int = 100) -> Ranked:

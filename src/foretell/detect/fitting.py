@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
@@ -62,11 +63,13 @@ def fit(
     preparation: Preparation | None = None,
     scoring: Scoring | None = None,
     alarms: Alarms | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Detector:
     """A detector from runs known to be good: panels, of which every series is a run; no window spans two.
 
     "auto" takes what finds planted faults best in held-out parts of the normal runs. Scales and groups are fitted on all of them;
-    usual errors and thresholds are those of methods fitted on the other parts of the runs.
+    usual errors and thresholds are those of methods fitted on the other parts of the runs. `checkpoint` names a file from which the
+    training of a net that was killed goes on to the same result.
     """
     ran, training, how = runs_of(runs), training or Training(), scoring or Scoring()
     inputs = (runs if isinstance(runs, Panel) else runs[0]).channels
@@ -77,7 +80,7 @@ def fit(
     nets = candidates(how, prepared) if net == "auto" else nets_of(net)
     if any(isinstance(one, TRAINED) for one in nets):
         parted = parted[-1:]
-    tried = [attempt(one, parted, kept, prepared, training, how) for one in nets]
+    tried = [attempt(one, parted, kept, prepared, training, how, place) for one, place in zip(nets, _checkpoints(nets, checkpoint), strict=True)]
     facts: dict[str, str | float] = {}
     if net == "auto":
         held = [fold.held for fold in parted]
@@ -89,6 +92,12 @@ def fit(
     chosen = net if isinstance(net, Spec) else Blend(nets=nets)
     curves = next((t.curves for t in tried if t.curves), None)
     return Detector(chosen, training, prepared, how, parts, alarms or Alarms(), inputs, normal, ran[0].clock.step, ran[0].clock.zone, curves, facts)
+
+
+def _checkpoints(nets: Sequence[Net], path: str | Path | None) -> list[Path | None]:
+    """A file for each net that is trained by descent; if there are several, their places follow its name."""
+    count = sum(isinstance(one, TRAINED) for one in nets)
+    return [Path(f"{path}-{at}" if count > 1 else path) if path and isinstance(one, TRAINED) else None for at, one in enumerate(nets)]
 
 
 def candidates(how: Scoring, prepared: Prepared) -> tuple[Net, ...]:
@@ -162,9 +171,11 @@ def _parts(rows: Rows, aggregate: int) -> int:
     return max(1, min(FOLDS, len(rows) // (FEWEST * aggregate)))
 
 
-def attempt(net: Net, parted: Sequence[Fold], runs: Sequence[Piece], prepared: Prepared, training: Training, how: Scoring) -> Tried:
+def attempt(
+    net: Net, parted: Sequence[Fold], runs: Sequence[Piece], prepared: Prepared, training: Training, how: Scoring, checkpoint: Path | None = None
+) -> Tried:
     """Fits on all runs for use, and on each fold's for the constants; what is trained by descent is trained once and used as it is."""
-    fitted = [learned(net, fold.learn, prepared, training, how) for fold in parted]
+    fitted = [learned(net, fold.learn, prepared, training, how, checkpoint) for fold in parted]
     methods = tuple(method for method, _ in fitted)
     ready = [[prepared.apply(rows) for rows in fold.held] for fold in parted]
     found = [[measure(method, prepared, one, how) for one in held] for method, held in zip(methods, ready, strict=True)]
@@ -180,7 +191,9 @@ def attempt(net: Net, parted: Sequence[Fold], runs: Sequence[Piece], prepared: P
     return Tried(levelled(part, [j.row for fold in rows for j in fold]), methods, rows, fitted[-1][1])
 
 
-def learned(net: Net, runs: Sequence[Piece], prepared: Prepared, training: Training, how: Scoring) -> tuple[Method, Curves | None]:
+def learned(
+    net: Net, runs: Sequence[Piece], prepared: Prepared, training: Training, how: Scoring, checkpoint: Path | None = None
+) -> tuple[Method, Curves | None]:
     """One method fitted on rows of the judged channels, and how its losses fell."""
     x = [prepared.apply(rows).x for rows in runs]
     match net:
@@ -195,9 +208,9 @@ def learned(net: Net, runs: Sequence[Piece], prepared: Prepared, training: Train
         case EllipticEnvelope():
             return fit_envelope(net, x, training.seed), None
         case LSTMAutoencoder():
-            return fit_autoencoder(net, x, training, "last" if how.look == "causal" else how.unroll)
+            return fit_autoencoder(net, x, training, "last" if how.look == "causal" else how.unroll, checkpoint)
         case TadGAN():
-            return fit_gan(net, x, training, "last" if how.look == "causal" else how.unroll)
+            return fit_gan(net, x, training, "last" if how.look == "causal" else how.unroll, checkpoint)
         case Random():
             return fit_random(training.seed, prepared.variables), None
 

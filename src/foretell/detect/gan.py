@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import final
 
 import torch
@@ -60,9 +61,9 @@ class TadGANFit(Method):
         return Said(x - expected, expected, critic=ending if self.unroll == "last" else critic_modes(values, self.spec.window))
 
 
-def fit_gan(spec: TadGAN, runs: Sequence[Piece], training: Training, unroll: Unroll) -> tuple[TadGANFit, Curves]:
+def fit_gan(spec: TadGAN, runs: Sequence[Piece], training: Training, unroll: Unroll, checkpoint: Path | None = None) -> tuple[TadGANFit, Curves]:
     """Trained on every window of the runs [time, variable] that touches no missing row."""
     starts = [torch.stack([torch.full_like(one, at), one], 1) for at, x in enumerate(runs) for one in [window_starts(x.isnan().any(1), spec.window)]]
     clean: list[Float[Tensor, "_ variable"]] = [torch.nan_to_num(x).float() for x in runs]
-    trained: TrainedGAN = train_gan(spec, clean, torch.cat(starts), training)
+    trained: TrainedGAN = train_gan(spec, clean, torch.cat(starts), training, checkpoint=checkpoint)
     return TadGANFit(spec, trained.channels, dict(trained.weights), unroll), trained.curves

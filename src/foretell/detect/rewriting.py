@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import final
 
 import torch
@@ -55,8 +56,10 @@ class AutoencoderFit(Method):
         return Said(x - expected, expected)
 
 
-def fit_autoencoder(spec: LSTMAutoencoder, runs: Sequence[Piece], training: Training, unroll: Unroll) -> tuple[AutoencoderFit, Curves]:
+def fit_autoencoder(
+    spec: LSTMAutoencoder, runs: Sequence[Piece], training: Training, unroll: Unroll, checkpoint: Path | None = None
+) -> tuple[AutoencoderFit, Curves]:
     """Trained on every window of the runs [time, variable] that touches no missing row."""
     starts = [torch.stack([torch.full_like(one, at), one], 1) for at, x in enumerate(runs) for one in [window_starts(x.isnan().any(1), spec.window)]]
-    trained = train_autoencoder(spec, [torch.nan_to_num(x).float() for x in runs], torch.cat(starts), training)
+    trained = train_autoencoder(spec, [torch.nan_to_num(x).float() for x in runs], torch.cat(starts), training, checkpoint=checkpoint)
     return AutoencoderFit(spec, trained.channels, dict(trained.weights), unroll), trained.curves
