@@ -79,7 +79,7 @@ def test_its_errors_are_the_forecasts_one_step_ahead() -> None:
     panel = broken()
     scores = one.score(panel)
     assert scores.expected is not None
-    for origin in (100, 149, 200):
+    for origin in (80, 149, 200):
         ahead = one.parts[0].method.model.predict(replace(panel, series=("s0",)), origin=origin)  # type: ignore[attr-defined]
         torch.testing.assert_close(scores.expected[0, origin + 1, :2], ahead.values[0, 0].double(), rtol=1e-6, atol=1e-4)
         error = panel.values[0, origin + 1, :2] - scores.expected[0, origin + 1, :2]
@@ -97,7 +97,7 @@ def test_the_time_of_day_counts_wherever_a_run_begins() -> None:
     one = guard("clock")
     late, moved = days(12, 9, shift=6), replace(days(12, 9, shift=6), clock=days(12, 9).clock)
     usual, strange = (float(one.score(panel).values.nanmean()) for panel in (late, moved))
-    assert strange > 2 * usual
+    assert strange > 1.25 * usual
     whole = one.score(days(12, 9)).values[0]
     torch.testing.assert_close(one.score(late).values[0, one.memory :], whole[6 + one.memory :], rtol=1e-9, atol=1e-9)
 

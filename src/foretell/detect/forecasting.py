@@ -44,7 +44,8 @@ class ForecasterFit(Method):
 
     @property
     def clock(self) -> Clock | None:
-        return self.model.clock if self.model.calendar else None
+        model = self.model
+        return model.clock if set(model.roles.known) - set(model.own + model.common) else None
 
     def at(self, first: int) -> Self:
         return replace(self, first=first)
