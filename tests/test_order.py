@@ -18,6 +18,7 @@ ROWS = (
     ("calendar", "metrics", "periods", "nets", "attribution", "optim", "files", "examples", "noise", "outcome", "words", "device"),
     ("transform", "loss", "schedule", "worlds"),
     ("task",),
+    ("halves",),
     ("train", "solve", "feed", "periodic", "workers"),
     ("supervised",),
     ("baseline", "interval", "neighbours"),

@@ -1,6 +1,7 @@
 """The response net: its curves against a plain loop, what it can never do, what it finds, and its sentences."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,8 +10,7 @@ from torch import Generator, Tensor
 import foretell as ft
 from foretell import Forecaster, Task, Training, forecast
 from foretell.errors import TaskError
-from foretell.feed import half_block
-from foretell.learning import _halves
+from foretell.halves import Halves
 from foretell.nets import Response, Shape
 from foretell.nets.response import ResponseNet
 from foretell.optim import Optimizer
@@ -117,10 +117,13 @@ def test_a_model_is_saved_and_loaded_bit_for_bit(tmp_path: object) -> None:
 def test_each_member_learns_from_one_of_every_two_blocks() -> None:
     model = fitted(ads(1, weeks=70, horizon=3, media=2), epochs=1, members=3, halves=True)
     panel = model.view(ads(1, weeks=70, horizon=3, media=2).panel)
-    halves = _halves(model, model.source(panel, 60, 60))
-    assert bool((halves.view(3, -1, 2).sum(-1) == 1).all())
-    assert not torch.equal(halves[0], halves[1])
-    assert [half_block(h) for h in (1, 3, 13, 28)] == [1, 1, 4, 9]
+    source = model.source(panel, 60, 60)
+    halves = Halves.of(source, model.training.seed, model.members)
+    assert bool((halves.kept.view(3, -1, 2).sum(-1) == 1).all())
+    assert not torch.equal(halves.kept[0], halves.kept[2])
+    told = Halves.of(source, model.training.seed, model.members, paired=True)  # as a model's members are
+    assert torch.equal(told.kept[1], ~halves.kept[0]) and torch.equal(told.kept[[0, 2]], halves.kept[[0, 2]])
+    assert [Halves.of(replace(source, horizon=h), 0, ("a",)).size for h in (1, 3, 13, 28)] == [1, 1, 4, 9]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Ridge: the closed form from second moments = weighted least squares on an explicit design matrix; λ, channels and thinning."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 
 import naive
 from foretell import Panel, Task, Training, forecast, from_array
+from foretell.halves import Halves
 from foretell.nets import Ridge
 from foretell.nets.layers import Shape
 from foretell.nets.ridge import RidgeNet, design, inputs_of, moments, solutions
@@ -31,26 +34,29 @@ def world(seed: int, target: tuple[str, ...] = ("y",)) -> tuple[Panel, Source, S
     task = Task(target=target, known=KNOWN, context=CONTEXT, horizon=HORIZON)
     roles = roles_of(task, panel)
     source = Source(panel, roles, fit_scaling(panel, target, "standard"), CONTEXT, HORIZON)
-    return panel, source, Shape(1, CONTEXT, len(roles.features), HORIZON, len(roles.known), len(target), 0, 0, 3)
+    return panel, source, Shape(1, CONTEXT, len(roles.features), source.horizon, len(roles.known), len(target), 0, 0, 3)
 
 
-def by_hand(panel: Panel, source: Source, span: Span, phase: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every window's inputs, centred goals and weight, one after the other."""
+def by_hand(
+    panel: Panel, source: Source, span: Span, phase: float, counts: Callable[[int, int], bool] = lambda step, ahead: True
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every window's inputs, centred goals and weight, one after the other; `counts` says which goals do, by clock step and step ahead."""
     rows, goals, weights = [], [], []
     targets, season = source.roles.target, panel.clock.season
     for s in range(len(panel)):
         seen = [r for r in range(panel.values.shape[1]) if all(np.isfinite(naive.value_at(panel, s, r, c)) for c in targets)]
-        origins = naive.usable_origins(panel, targets, s, int(span.first[s]), int(span.last[s]), CONTEXT, HORIZON)
+        origins = naive.usable_origins(panel, targets, s, int(span.first[s]), int(span.last[s]), CONTEXT, source.horizon)
         inside = [o for o in origins if (seen[-1] - o) % season == 0]
         heavy = phase / (1 - phase) * (len(origins) - len(inside)) / max(1, len(inside)) if phase else 1.0
         for o in origins:
-            window = naive.gathered(panel, source.roles, s, o, CONTEXT, HORIZON, scaled_by_hand(panel))
+            window = naive.gathered(panel, source.roles, s, o, CONTEXT, source.horizon, scaled_by_hand(panel))
             window["future"] = without_gaps(window["future"])
             last = window["past"][-1][: len(targets)]
             rows.append(naive.ridge_inputs(window, len(targets), 3))
             goal = without_gaps([last, *window["goal"]])[1:]
             goals.append([v - m for step in goal for v, m in zip(step, last, strict=True)])
-            observed = [np.isfinite(v) for step in window["goal"] for v in step]
+            begin = int(panel.start[s] - panel.start.min()) + o
+            observed = [np.isfinite(v) and counts(begin + h, h) for h, step in enumerate(window["goal"], 1) for v in step]
             weights.append((heavy if o in inside else 1.0) * sum(observed) / len(observed))
     return np.array(rows), np.array(goals), np.array(weights)
 
@@ -92,6 +98,27 @@ def test_the_closed_form_is_weighted_least_squares(seed: int, target: tuple[str,
     weight[keep], bias = naive.ridge(both[0][:, keep], both[1], both[2], penalty)
     assert torch.allclose(solved.weights["weight"][0], torch.tensor(weight), atol=1e-7)
     assert torch.allclose(solved.weights["bias"][0], torch.tensor(bias), atol=1e-7)
+
+
+def test_a_member_with_a_half_of_its_own_is_solved_from_it_alone_run_by_run() -> None:
+    panel, source, shape = world(4)
+    source, shape = replace(source, horizon=8), replace(shape, horizon=8)
+    halves = Halves.of(source, 3, ("member 0", "member 1"))
+    assert halves.size == 3  # so a run is of one step
+    none = Span(torch.zeros(2).long(), torch.zeros(2).long())
+    parts = Split(Span(torch.tensor([-1, -1]), torch.tensor([50, 44])), none, none)
+    solved = solve(Ridge(penalties=(1e-2,), phase=0.0), shape, source, parts, (), halves=halves)
+    assert solved.weights["weight"].shape == (2, inputs_of(shape), 8) and bool(solved.chosen.past_used.all())
+    for member, ahead in ((0, 1), (1, 7)):
+        x, y, w = by_hand(panel, source, parts.train, 0.0, partial(own, halves.kept[member].tolist(), ahead))
+        weight, bias = naive.ridge(x, y, w, 1e-2)
+        assert torch.allclose(solved.weights["weight"][member, :, ahead - 1], torch.tensor(weight[:, ahead - 1]), atol=1e-7)
+        assert torch.allclose(solved.weights["bias"][member, ahead - 1], torch.tensor(bias[ahead - 1]), atol=1e-7)
+
+
+def own(kept: list[bool], ahead: int, step: int, h: int) -> bool:
+    """Whether a goal counts for a member and the map of one step ahead; blocks are of three steps."""
+    return h == ahead and kept[step // 3]
 
 
 def naive_lean(source: Source, shape: Shape) -> list[bool]:

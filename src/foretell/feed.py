@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from .halves import Halves
 from .task import Batch, Source, Split, Windows, filled, windows
 
 PIECE = 1024  # windows of the stop part forecast at once
@@ -56,11 +57,6 @@ def _runs(table: Float[Tensor, "row channel"], first: Int[Tensor, " n"], length:
     return runs.view(len(first), length, channels)
 
 
-def half_block(horizon: int) -> int:
-    """Steps of a block that a member learns from or not: a third of a horizon."""
-    return max(1, round(horizon / 3))
-
-
 def in_phase(source: Source, found: Windows, season: int) -> Windows:
     """Those whose origin lies whole seasons before the series' last observed target."""
     if season == 1:
@@ -74,8 +70,7 @@ def in_phase(source: Source, found: Windows, season: int) -> Windows:
 class Feed:
     """Member m trains on its own series' windows (`apart`), or every member on all of them, each in its own order.
 
-    With `halves` a member learns only from goals in the blocks of steps marked for it, one of every two: the spread of members
-    about their mean then estimates that of the fit itself (balanced half-samples; McCarthy 1969, doi 10.2307/1402116).
+    With `halves` a member learns only from the goals that are its own.
     """
 
     source: Source
@@ -84,7 +79,7 @@ class Feed:
     members: int
     apart: bool
     table: Table | None = None
-    halves: Bool[Tensor, "member block"] | None = None
+    halves: Halves | None = None
 
     @classmethod
     def of(cls, source: Source, parts: Split, members: int, *, apart: bool, season: int = 1) -> Self:
@@ -123,8 +118,7 @@ class Feed:
         gathered = self.table.batch(self.source, series, origin) if self.table else self.source.batch(series, origin)
         batch = Batch(*(x.unflatten(0, numbers.shape) for x in gathered))
         if self.halves is not None and of is self.train:
-            step = origin[:, None] + torch.arange(1, self.source.horizon + 1) + (self.source.panel.start - self.source.panel.start.min())[series, None]
-            mine = self.halves[member_at.repeat_interleave(numbers.shape[1])].gather(1, step // half_block(self.source.horizon))
+            mine = self.halves.mine(self.source, member_at.repeat_interleave(numbers.shape[1]), series, origin)
             batch = batch._replace(seen=batch.seen & mine.unflatten(0, numbers.shape)[..., None])
         full = numbers >= 0
         return batch if full.all() else batch._replace(seen=batch.seen & full[..., None, None])

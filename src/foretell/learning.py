@@ -5,15 +5,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Generator, Tensor, nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from .baseline import Drift, MovingAverage, SeasonalNaive
 from .device import flushed
 from .errors import TaskError
-from .feed import Feed, half_block
+from .feed import Feed
 from .forecaster import Forecaster
+from .halves import Halves
 from .loss import LossKind
 from .loss import total as loss_total
 from .mixture import Mixture
@@ -23,7 +24,7 @@ from .nets import ON_RIDGE, OnRidge, PeriodKernel, Residual, Response, Ridge, Se
 from .nets.bank import Bank
 from .nets.period_kernel import PeriodKernelNet
 from .nets.response import ResponseNet
-from .noise import key, streams
+from .noise import streams
 from .panel import positions
 from .periodic import bank_of, own_context, zeros_of
 from .solve import solve
@@ -80,8 +81,7 @@ def learn(
 
 def _feed(model: Forecaster, source: Source, parts: Split) -> Feed:
     season = source.panel.clock.season if model.anchor is not None else 1
-    feed = Feed.of(source, parts, len(model.members), apart=model.per_series, season=season)
-    return replace(feed, halves=_halves(model, source)) if model.training.halves else feed
+    return replace(Feed.of(source, parts, len(model.members), apart=model.per_series, season=season), halves=_halves(model, source))
 
 
 def _begun(net: OnRidge | Response, model: Forecaster, source: Source, parts: Split, start: Forecaster | None) -> tuple[nn.Module, dict[str, Tensor]]:
@@ -106,7 +106,7 @@ def _begun(net: OnRidge | Response, model: Forecaster, source: Source, parts: Sp
     # A net for forecasts from every origin stands on a ridge that weighs every origin alike.
     ridge: Ridge | SeasonalRidge = Ridge(phase=0.0) if isinstance(net, StackedLSTM) and net.in_phase is False else Ridge()
     ridge = net.ridge if isinstance(net, PeriodKernel) and net.ridge else ridge
-    solved = solve(ridge, replace(model.shape, members=1), source, parts, model.task.levels, by_series=model.per_series)
+    solved = solve(ridge, replace(model.shape, members=1), source, parts, model.task.levels, by_series=model.per_series, halves=_halves(model, source))
     first, last = ({name: w.expand(len(model.members), *w.shape[1:]).contiguous() for name, w in s.items()} for s in (solved.judged, solved.weights))
     module.ridge.load_state_dict(first)
     return module, {f"ridge.{name}": w for name, w in last.items()}
@@ -160,13 +160,9 @@ def _placed(net: Response, module: ResponseNet, model: Forecaster, source: Sourc
     return found
 
 
-def _halves(model: Forecaster, source: Source) -> Bool[Tensor, "member block"]:
-    """Of every two blocks of steps one, drawn for each member from its name: see `Feed.halves`."""
-    last = int(source.panel.start.max() - source.panel.start.min()) + source.panel.values.shape[1]
-    pairs = last // (2 * half_block(model.task.horizon)) + 1
-    drawn = [torch.rand(pairs, generator=Generator().manual_seed(key(model.training.seed, name, "halves") >> 1)) < 0.5 for name in model.members]
-    first = torch.stack(drawn)
-    return torch.stack([first, ~first], -1).flatten(1)
+def _halves(model: Forecaster, source: Source) -> Halves | None:
+    """What each member learns from, if not from everything."""
+    return Halves.of(source, model.training.seed, model.members, paired=not model.per_series) if model.training.halves else None
 
 
 def _whole(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .errors import TaskError
+from .halves import Halves
 from .nets.layers import Shape
 from .nets.ridge import Moments, Ridge, RidgeNet, Solution, again, choose
 from .nets.seasonal_ridge import SeasonalRidge, SeasonalRidgeNet
@@ -30,11 +31,14 @@ class Solved(NamedTuple):
 
 
 class Members(NamedTuple):
-    """Whose windows are summed: of these series together, or each `apart` as a member of its own."""
+    """Whose windows are summed: of these series together, or each `apart` as a member of its own; of one member with a half of its
+    own only the goals in it, and of those the steps ahead in `run`."""
 
     series: Int[Tensor, " n"]
     apart: bool
     levels: tuple[float, ...]
+    half: Halves | None = None
+    run: slice = slice(None)
 
 
 class Piece(NamedTuple):
@@ -45,16 +49,47 @@ class Piece(NamedTuple):
     weight: Float[Tensor, "member example"]
 
 
-def solve(spec: Closed, shape: Shape, source: Source, parts: Split, levels: tuple[float, ...], *, by_series: bool = False) -> Solved:
+def solve(
+    spec: Closed, shape: Shape, source: Source, parts: Split, levels: tuple[float, ...], *, by_series: bool = False, halves: Halves | None = None
+) -> Solved:
     """Every member's λ and inputs chosen on the stop part, then solved on train and stop together; without a stop part the
-    choice is made on the training part. By series, members are the source's series in their order."""
+    choice is made on the training part. By series, members are the source's series in their order; with halves, each solves
+    for a map from its own."""
     every = torch.arange(len(source.panel))
+    if halves is not None and not by_series:
+        return _together([_half(spec, shape, source, parts, Members(every, False, levels, halves[member])) for member in range(len(halves.kept))])
     size = max(1, MEMBERS // (_net(spec, shape).inputs + 1) ** 2)
     groups = every.split(size) if by_series else [every]
-    found = [_solve(spec, replace(shape, members=len(g) if by_series else 1), source, parts, Members(g, by_series, levels)) for g in groups]
+    return _together([_solve(spec, replace(shape, members=len(g) if by_series else 1), source, parts, Members(g, by_series, levels)) for g in groups])
+
+
+def _together(found: list[Solved]) -> Solved:
     return Solved(
         _joined([f.weights for f in found]), _joined([f.judged for f in found]), Solution(*(torch.cat(x) for x in zip(*(f.chosen for f in found), strict=True)))
     )
+
+
+def _half(spec: Closed, shape: Shape, source: Source, parts: Split, who: Members) -> Solved:
+    """One member's, from its own half. A ridge has a map a step ahead, so a window whose goals lie in both halves counts for some of
+    them only: each run of half a block is solved with windows weighted by how much of the run is the member's."""
+    assert who.half is not None
+    size = shape.horizon if isinstance(spec, SeasonalRidge) else max(1, who.half.size // 2)
+    runs = [slice(first, min(first + size, shape.horizon)) for first in range(0, shape.horizon, size)]
+    found = [_solve(spec, shape, source, parts, who._replace(run=run)) for run in runs]
+    if len(runs) == 1:
+        return found[0]
+    weights, judged = (_by_run(parts, runs, shape.targets) for parts in ([f.weights for f in found], [f.judged for f in found]))
+    return Solved(weights, judged, found[0].chosen)
+
+
+def _by_run(parts: list[dict[str, Tensor]], runs: list[slice], targets: int) -> dict[str, Tensor]:
+    """The outputs of each run from the map that was solved for it."""
+    outputs = [slice(run.start * targets, run.stop * targets) for run in runs]
+    return {
+        "weight": torch.cat([part["weight"][..., at] for part, at in zip(parts, outputs, strict=True)], -1),
+        "bias": torch.cat([part["bias"][..., at] for part, at in zip(parts, outputs, strict=True)], -1),
+        "offset": torch.cat([part["offset"][:, run] for part, run in zip(parts, runs, strict=True)], 1),
+    }
 
 
 def _net(spec: Closed, shape: Shape) -> Net:
@@ -63,12 +98,14 @@ def _net(spec: Closed, shape: Shape) -> Net:
 
 def _solve(spec: Closed, shape: Shape, source: Source, parts: Split, who: Members) -> Solved:
     net, dtype = _net(spec, shape), source.panel.values.dtype
-    train, stop = (_moments(spec, net, source, span, who) for span in (parts.train, parts.stop))
+    everything = who._replace(half=None, run=slice(None))
+    train, stop = _moments(spec, net, source, parts.train, who), _moments(spec, net, source, parts.stop, everything)
     if not bool((train.weight > 0).any()):
         raise TaskError("no window to learn from: too short for context + horizon, or less than half of every context is observed")
     judged = stop.weight > 0
     chosen = choose(spec.penalties, net.lean, train, stop.where(judged, train))
-    first, last = ({name: w.to(dtype) for name, w in net.solved(found).items()} for found in (chosen, again(train + stop, net.lean, chosen)))
+    whole = train + (stop if who.half is None else _moments(spec, net, source, parts.stop, who))
+    first, last = ({name: w.to(dtype) for name, w in net.solved(found).items()} for found in (chosen, again(whole, net.lean, chosen)))
     net.load_state_dict({**first, "offset": net.offset.to(dtype)}, assign=True)
     offset = _offset(net, source, parts.stop if bool(judged.any()) else parts.train, who)
     return Solved({**last, "offset": offset}, {**first, "offset": offset}, chosen)
@@ -84,8 +121,18 @@ def _moments(spec: Closed, net: Net, source: Source, span: Span, who: Members) -
     total = Moments(*zeros)
     for piece in _pieces(spec, source, span, who):
         batch = _read(source, piece)
+        if who.half is not None:
+            batch = batch._replace(seen=batch.seen & _mine(who.half, who.run, source, piece))
         total = total + net.moments(batch.past, batch.observed, batch.future, batch.goal, batch.seen, piece.weight)
     return total
+
+
+def _mine(half: Halves, run: slice, source: Source, piece: Piece) -> Bool[Tensor, "1 example horizon 1"]:
+    """Which goals of one member's windows are in its half, and in a run of steps ahead."""
+    one, row = piece.series.flatten(), piece.row.flatten()
+    inside = torch.zeros(source.horizon, dtype=torch.bool)
+    inside[run] = True
+    return (half.mine(source, torch.zeros_like(one), one, row) & inside)[None, :, :, None]
 
 
 def _read(source: Source, piece: Piece) -> Batch:

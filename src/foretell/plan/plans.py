@@ -16,6 +16,11 @@ from ..words import number, percent
 from .ascent import Certificate
 
 
+def share_of(part: Float[Tensor, "*n"], whole: Float[Tensor, ""]) -> Float[Tensor, "*n"]:
+    """part / whole; NaN, told as "–", where there is no whole above 0 to take a share of."""
+    return part / torch.where(whole > 0, whole, torch.nan)
+
+
 class Goal(Spec):
     """What a plan is to make large.
 
@@ -101,12 +106,12 @@ class Plan:
     @property
     def roas(self) -> Band:
         """Average return: attributable target over spend of the columns that may move."""
-        return Band((self.total - self.bare) / self.spent.clamp(min=1e-12))
+        return Band(share_of(self.total - self.bare, self.spent))
 
     @property
     def roas_written(self) -> Band:
         """The same for the written plan."""
-        return Band((self.before - self.bare_before) / self.written[:, self.free].sum().clamp(min=1e-12))
+        return Band(share_of(self.before - self.bare_before, self.written[:, self.free].sum()))
 
     @property
     def spent(self) -> Float[Tensor, ""]:
@@ -150,12 +155,12 @@ class Plan:
 
     def summary(self, level: int | float = 80) -> str:
         """The plan in sentences."""
-        share = 100 * float(self.gain.mean) / max(abs(float(self.before.mean())), 1e-12)
+        gain, share = float(self.gain.mean), abs(float(share_of(self.gain.mean, self.before.mean())))
         bands = f"{level:g} % bands over {len(self.total)} members" if len(self.total) > 1 else "one member: no bands; fit with members="
         one = number(float(self.certificate.price.mean()))
         return "\n".join((
             f"{self.target}: {number(float(self.total.mean()))} under the plan, {number(float(self.before.mean()))} as written: "
-            f"{'gain' if share >= 0 else 'loss'} {self.gain.told(level)}, {number(abs(share), 1)} % ({bands})",
+            f"{'gain' if gain >= 0 else 'loss'} {self.gain.told(level)}, {percent(share, 1)} ({bands})",
             f"spend {number(float(self.spent))} of {number(float(self.budget.sum()))}; written {number(float(self.written[:, self.free].sum()))}",
             f"ROAS = (target − target with these controls at 0) / their spend: average {self.roas.told(level)}, written {self.roas_written.told(level)}; "
             f"marginal {one} a unit of budget",

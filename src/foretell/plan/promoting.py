@@ -14,7 +14,7 @@ from ..frames import html_table, to_frame
 from ..panel import NAMES, Names, Panel, positions
 from .ahead import ahead, checked_controls, usual, with_ahead, written
 from .bounds import outside, seen_range
-from .plans import Band
+from .plans import Band, share_of
 from .surface import surface
 
 ALL = "(all)"
@@ -38,9 +38,10 @@ class Promotion:
     notes: tuple[str, ...] = ()
 
     def lift(self, item: str | None = None) -> Band:
-        """Share by which the promoted days exceed the same days without the promotion; 0.5 is half as much again. None: all items."""
+        """Extra units on the promoted days as a share of what the ensemble expects there without the promotion; 0.5 is half as much
+        again. None: all items. NaN where nothing is expected to be sold without it."""
         at = slice(self.first, self.first + self.days)
-        return Band(self._of(self.promoted, item)[:, at].sum(1) / self._of(self.bare, item)[:, at].sum(1).clamp(min=1e-12) - 1)
+        return Band(share_of(self._difference(item)[:, at].sum(1), self._of(self.bare, item)[:, at].sum(1).mean()))
 
     def during(self, item: str | None = None) -> Band:
         """Extra units on the promoted days."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -144,12 +145,14 @@ def _changed(channel: str, value: Value, now: Float[Tensor, "series horizon"]) -
 
 
 def _by_text(channel: str, text: str, now: Float[Tensor, "series horizon"]) -> Float[Tensor, "series horizon"]:
+    share, times = text.endswith("%"), text[:1] in ("x", "×", "*")
     try:
-        if text.endswith("%"):
-            return now * (1 + float(text[:-1]) / 100)
-        return now * float(text[1:]) if text[:1] in "x×*" else now + float(text)
+        size = float(text.removesuffix("%") if share else text[1:] if times else text)
     except ValueError:
-        raise TaskError(f'"{channel}": the change "{text}" is not understood; write a number, or "+20%", "-500", "x1.5"') from None
+        size = float("nan")
+    if not isfinite(size):
+        raise TaskError(f'"{channel}": the change "{text}" is not understood; write a number, or "+20%", "-500", "x1.5"')
+    return now * (1 + size / 100) if share else now * size if times else now + size
 
 
 def _outside(panel: Panel, plans: Mapping[str, Float[Tensor, "series horizon"]], origin: int) -> float:
