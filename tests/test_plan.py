@@ -140,6 +140,26 @@ def test_fixed_channels_budgets_a_step_and_small_changes() -> None:
     assert bool(((moved < 1e-6) | (moved >= least)).all()) and bool((moved < 1e-6).any())
 
 
+def test_a_promise_is_checked_by_the_member_that_learned_from_the_other_half() -> None:
+    world, panel, model = mixed()
+    best = plan.allocate(model, panel, 200_000, FREE, starts=2)
+    assert best.checked is not None and best.checked.shape == (4,)
+    alone, other = (replace(model, members=(model.members[m],), weights={name: w[m : m + 1] for name, w in model.weights.items()}) for m in (2, 3))
+    chosen = plan.allocate(alone, panel, 200_000, FREE, starts=2)
+    assert chosen.checked is None and torch.equal(chosen.promise.members, chosen.gain.members)
+    assert float(best.checked[2]) == pytest.approx(float(plan.judge(other, panel, chosen, world.media).mean), rel=0.03)
+    own = [float(best.promise.mean), float(best.gain.mean)]
+    assert own[0] < own[1]  # what another half of the data says is less than what the same data promised
+    assert "checked: plans that one half of the data chose gain " in best.summary()
+
+
+def test_a_plan_without_a_base_says_no_share() -> None:
+    _, panel, model = mixed()
+    best = plan.allocate(model, panel, 200_000, FREE, starts=1)
+    empty = replace(best, before=best.before * 0, spend=best.spend * 0)
+    assert "–\u00a0%" not in empty.summary() and ", – (80 % bands" in empty.summary() and "average –, written" in empty.summary()
+
+
 def test_what_if_says_what_the_plan_promised() -> None:
     world, panel, model = mixed()
     best = plan.allocate(model, panel, 200_000, FREE, starts=3)

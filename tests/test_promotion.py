@@ -1,5 +1,7 @@
 """Promotions against a linear model and against the known path of a simulated shop."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +73,13 @@ def test_a_price_is_lowered_from_its_usual_value() -> None:
     assert not any("outside" in note for note in found.notes)
     deep = plan.promotion(model, panel, 0.5, channel="price", price=True, days=3)
     assert deep.notes[0] == "100% of the promoted values lie outside what their series' history has seen"
+
+
+def test_where_nothing_is_sold_without_it_there_is_no_lift() -> None:
+    panel, model = linear()
+    found = plan.promotion(model, panel, 0.1, first=2, days=2)
+    none = replace(found, promoted=found.promoted - found.bare, bare=found.bare * 0)
+    assert np.isnan(none.rows()["lift"]).all() and float(none.during("a").mean) == pytest.approx(35, abs=0.3)
 
 
 @pytest.mark.parametrize(

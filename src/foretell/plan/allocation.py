@@ -1,6 +1,7 @@
 """allocate: the budget that pays most, by the gradient of a fitted model, with a certificate."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -60,7 +61,7 @@ def allocate(
     job = _Job(seen, goal, plan, (allowed.width > 0).any(0))
     found, allowed = _solved(job, allowed, starts, notes)
     found, allowed = _settled(job, found, allowed, least_change, starts)
-    return _plan(job, found, allowed, panel, told.origin, model, notes)
+    return replace(_plan(job, found, allowed, panel, told.origin, model, notes), checked=_checked(job, found, allowed) if model.training.halves else None)
 
 
 class _Job(NamedTuple):
@@ -145,6 +146,21 @@ def _best(job: _Job, allowed: Space, starts: int, near: Float[Tensor, "step colu
     """From the written plan, the middle, the corners and random splits."""
     first = [job.written[None], allowed.drawn(max(1, starts - 1), seed=0)] if near is None else [near[None], allowed.drawn(starts, seed=0)[: starts - 1]]
     return ascend(job.worth(), allowed, torch.cat(first), steps=steps)
+
+
+def _checked(job: _Job, found: Found, allowed: Space) -> Float[Tensor, " member"] | None:
+    """The gain of each member's own best plan by the member that learned from the other half of the steps, which had no part in choosing
+    it: what is left of a promise when the luck of the data that chose the plan is taken out. None for a single member."""
+    paired = job.surface.members // 2 * 2
+    if paired < 2 or job.surface.members != paired:
+        return None
+    every = torch.arange(paired)
+    with torch.no_grad():
+        base, before = job.gained(job.written[None])[0], job.surface.total(job.written[None])[0]
+    apart = ascend(lambda plans: job.gained(plans)[every, every] - base, allowed, found.plan.expand(paired, -1, -1), steps=ROUGH)
+    with torch.no_grad():
+        total = job.surface.total(apart.plans)
+    return total[every, every ^ 1] - before[every ^ 1]
 
 
 def _settled(job: _Job, found: Found, allowed: Space, least_change: float, starts: int) -> tuple[Found, Space]:

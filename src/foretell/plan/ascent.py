@@ -32,12 +32,13 @@ class Certificate(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The best plan, what it is worth, its certificate, and the worth reached from each start."""
+    """The best plan, what it is worth, its certificate; and of each start the worth reached, and the plan."""
 
     plan: Float[Tensor, "step column"]
     value: float
     certificate: Certificate
     values: Float[Tensor, " plan"]
+    plans: Batch
 
 
 def ascend(worth: Objective, space: Space, starts: Batch, *, steps: int = 400) -> Found:
@@ -73,7 +74,7 @@ def ascend(worth: Objective, space: Space, starts: Batch, *, steps: int = 400) -
             before = top.clone()
     winner = int(top.argmax())
     _, at = _looked(worth, best[winner : winner + 1])
-    return Found(best[winner], float(top[winner]), certify(space, best[winner], at[0]), top)
+    return Found(best[winner], float(top[winner]), certify(space, best[winner], at[0]), top, best)
 
 
 def certify(space: Space, plan: Float[Tensor, "step column"], slope: Float[Tensor, "step column"]) -> Certificate:

@@ -71,6 +71,7 @@ class Plan:
 
     `total`, `before` and `bare` are the target's sum under the plan, under the written plan, and with every control that may
     move at 0; attributable = total − bare. `marginal` is what one more unit of a column, spread evenly over its steps, brings in.
+    `checked` is the gain of a member's own best plan by the member that learned from the other half of the steps.
     """
 
     spend: Float[Tensor, "step column"]
@@ -92,11 +93,18 @@ class Plan:
     names: Names = NAMES
     notes: tuple[str, ...] = ()
     reached: Float[Tensor, " plan"] | None = None
+    checked: Float[Tensor, " member"] | None = None
 
     @property
     def gain(self) -> Band:
         """The target under the plan less that under the written one, paired by member."""
         return Band(self.total - self.before)
+
+    @property
+    def promise(self) -> Band:
+        """The gain to be counted on: of plans that one half of the data chose, valued by the other half, so that luck in choosing is no
+        part of it. Without members that learned from halves it is `gain`."""
+        return self.gain if self.checked is None else Band(self.checked)
 
     @property
     def attributable(self) -> Band:
@@ -161,6 +169,7 @@ class Plan:
         return "\n".join((
             f"{self.target}: {number(float(self.total.mean()))} under the plan, {number(float(self.before.mean()))} as written: "
             f"{'gain' if gain >= 0 else 'loss'} {self.gain.told(level)}, {percent(share, 1)} ({bands})",
+            *([] if self.checked is None else [f"checked: plans that one half of the data chose gain {self.promise.told(level)} by the other half"]),
             f"spend {number(float(self.spent))} of {number(float(self.budget.sum()))}; written {number(float(self.written[:, self.free].sum()))}",
             f"ROAS = (target − target with these controls at 0) / their spend: average {self.roas.told(level)}, written {self.roas_written.told(level)}; "
             f"marginal {one} a unit of budget",
