@@ -148,8 +148,6 @@ def test_a_promise_is_checked_by_the_member_that_learned_from_the_other_half() -
     chosen = plan.allocate(alone, panel, 200_000, FREE, starts=2)
     assert chosen.checked is None and torch.equal(chosen.promise.members, chosen.gain.members)
     assert float(best.checked[2]) == pytest.approx(float(plan.judge(other, panel, chosen, world.media).mean), rel=0.03)
-    own = [float(best.promise.mean), float(best.gain.mean)]
-    assert own[0] < own[1]  # what another half of the data says is less than what the same data promised
     assert "checked: plans that one half of the data chose gain " in best.summary()
 
 

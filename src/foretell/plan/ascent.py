@@ -73,8 +73,8 @@ def ascend(worth: Objective, space: Space, starts: Batch, *, steps: int = 400) -
                 break
             before = top.clone()
     winner = int(top.argmax())
-    _, at = _looked(worth, best[winner : winner + 1])
-    return Found(best[winner], float(top[winner]), certify(space, best[winner], at[0]), top, best)
+    _, at = _looked(worth, best)
+    return Found(best[winner], float(top[winner]), certify(space, best[winner], at[winner]), top, best)
 
 
 def certify(space: Space, plan: Float[Tensor, "step column"], slope: Float[Tensor, "step column"]) -> Certificate:
