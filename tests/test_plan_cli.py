@@ -13,7 +13,7 @@ from foretell import plan
 from foretell.cli import main
 from foretell.errors import TaskError
 from foretell.plan.plans import Band
-from foretell.worlds import ads
+from foretell.worlds import ads, shop
 from test_cli import Said
 
 SMALL = ("--members", "2", "--epochs", "3", "--horizon", "4")
@@ -45,12 +45,45 @@ def test_one_command_leaves_a_whole_run_folder(run: Callable[..., Said], tmp_pat
     facts = json.loads((folder / "metrics.json").read_text())
     assert facts["model"] == "response net" and sum(facts["plan"].values()) <= 100_000 * (1 + 1e-9)
     assert set(facts["opinions"]) == {"response net", "flexible net"}
+    curve = (folder / "curve-tv.csv").read_text().splitlines()
+    assert curve[0].startswith("net,") and {line.split(",")[0] for line in curve[1:]} == {"response net", "flexible net"}
     assert facts["bounds"]["tv"] == [0, 60_000] and facts["bounds"]["search"][1] > 0
     assert "What these data cannot tell:" in said.out and "less than two years" in said.out
     page = (folder / "report.html").read_text()
     assert all(word in page for word in ("What each net expects of each plan", "half-saturation", "history is not an experiment", "KKT residual"))
     model = ft.load(folder / "model.foretell")
     assert model.net.media == ("tv", "search")
+
+
+def test_scenarios_stand_beside_the_plan(run: Callable[..., Said], tmp_path: Path) -> None:
+    asked = ("--scenario", "more tv: tv=+20%, search=1000", "--scenario", "less: tv=x0.5")
+    said = run("plan", "media.csv", "--target", "revenue", "--controls", "tv:0..60000,search", *asked, *SMALL)
+    assert said.code == 0, said.err
+    folder = tmp_path / "foretell-media-plan"
+    assert list(json.loads((folder / "metrics.json").read_text())["scenarios"]) == ["as written", "more tv", "less"]
+    page = (folder / "report.html").read_text()
+    assert "What if" in page and "more tv" in page and "checked by the other half" in page
+    header, first = (folder / "scenarios.csv").read_text().splitlines()[:2]
+    assert header.startswith("scenario,") and header.endswith("difference,difference-lo-80,difference-hi-80") and first.startswith("as written,")
+
+
+def test_a_promotion_is_planned_by_two_nets_item_by_item(run: Callable[..., Said], tmp_path: Path) -> None:
+    world = shop(2, items=3, days=150)
+    times = world.panel.clock.local(np.arange(150)).astype("datetime64[D]")
+    units, discount = (world.panel.channel(name) for name in ("units", "discount"))
+    lines = [f"item {k},{t},{units[k, d]:.2f},{discount[k, d]:.2f}" for k in range(3) for d, t in enumerate(times)]
+    (tmp_path / "shop.csv").write_text("unique_id,ds,units,discount\n" + "\n".join(lines) + "\n")
+    asked = ("plan", "shop.csv", "--target", "units", "--discount", "0.2", "--first", "2", "--days", "5", "--members", "2", "--epochs", "1")
+    said = run(*asked, "--lang", "ko")
+    assert said.code == 0, said.err
+    folder = tmp_path / "foretell-shop-plan"
+    assert {file.name for file in folder.iterdir()} == {"items.csv", "metrics.json", "model.foretell", "promotion.csv", "report.html"}
+    facts = json.loads((folder / "metrics.json").read_text())
+    assert facts["task"]["horizon"] == 20 and set(facts["LSTM"]) == {"lift", "during", "after", "total", "break_even"}
+    assert "LSTM + Transformer: On the promoted days" in said.out and "promotions in 3 series" in said.out
+    page = (folder / "report.html").read_text()
+    assert "품목별" in page and "손익분기" in page and "item 2" in page
+    assert run(*asked, "--controls", "tv").err.strip().endswith("--discount plans a promotion and --controls a budget: ask for one of them")
 
 
 def test_the_flexible_net_plans_if_asked_and_korean_is_spoken(run: Callable[..., Said], tmp_path: Path) -> None:
@@ -69,6 +102,9 @@ def test_the_flexible_net_plans_if_asked_and_korean_is_spoken(run: Callable[...,
         (("--controls", "tv:a..b"), 'bounds are written name:least..most, as in tv:0..50000, or name:value; got "a..b"'),
         (("--controls", "tvv:0..5"), "tvv"),
         (("--controls", "tv:5..9", "--budget", "1"), "no plan keeps the budget: 1 is less than"),
+        ((), "--controls names no column: write tv:0..50000,search:0..20000, or plan a promotion with --discount 0.2"),
+        (("--controls", "tv", "--scenario", "more tv"), '--scenario more tv: write a name and what changes, as in "more tv: tv=+20%, search=0"'),
+        (("--discount", "0.2"), '--channels names a column "discount" that is not there'),
         (("--controls", "tv:0..9", "--follows", "clicks"), "--follows clicks: write column=control, as in clicks=search"),
         (("--controls", "tv:0..9", "--follows", "clicks=search"), '"clicks" follows "search", which is no control of this plan'),
     ],

@@ -156,11 +156,16 @@ def _banded(
     name, first = escape(name), named and (place["col"] == 1)
     common = {"x": x, "mode": "lines", "legendgroup": name, "hovertemplate": "%{y:,.4~g}", **place}
     if ends is not None and bool(ends[0].isfinite().all() and ends[1].isfinite().all()):
-        red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
         edge = {"line": {"width": 0}, "showlegend": False}
         figure.add_scatter(y=_array(ends[0]), name=f"{name} −", **edge, **common)
-        figure.add_scatter(y=_array(ends[1]), name=f"{name} +", **edge, fill="tonexty", fillcolor=f"rgba({red}, {green}, {blue}, 0.16)", **common)
+        figure.add_scatter(y=_array(ends[1]), name=f"{name} +", **edge, fill="tonexty", fillcolor=faint(colour), **common)
     figure.add_scatter(y=_array(mean), name=name, line={"color": colour, "width": 2.2}, showlegend=first, **common)
+
+
+def faint(colour: str) -> str:
+    """A colour as the shade of a band."""
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, 0.16)"
 
 
 def _ends(forecast: Forecast, series: int, target: int) -> tuple[Tensor, Tensor] | None:

@@ -1,6 +1,6 @@
 """solve: the closed-form counterpart of train. Windows of a source go in piece by piece, the ridge's weights come out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import gcd
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from torch import Tensor
 from .errors import TaskError
 from .halves import Halves
 from .nets.layers import Shape
-from .nets.ridge import Moments, Ridge, RidgeNet, Solution, again, choose
+from .nets.ridge import Moments, Ridge, RidgeNet, Solution, again, choose, solution
 from .nets.seasonal_ridge import SeasonalRidge, SeasonalRidgeNet
 from .task import CELLS, Batch, Source, Span, Split, filled, usable
 
@@ -38,7 +38,7 @@ class Members(NamedTuple):
     apart: bool
     levels: tuple[float, ...]
     half: Halves | None = None
-    run: slice = slice(None)
+    run: slice = slice(0, 0)
 
 
 class Piece(NamedTuple):
@@ -53,43 +53,48 @@ def solve(
     spec: Closed, shape: Shape, source: Source, parts: Split, levels: tuple[float, ...], *, by_series: bool = False, halves: Halves | None = None
 ) -> Solved:
     """Every member's λ and inputs chosen on the stop part, then solved on train and stop together; without a stop part the
-    choice is made on the training part. By series, members are the source's series in their order; with halves, each solves
-    for a map from its own."""
+    choice is made on the training part. By series, members are the source's series in their order; with halves, each has a map
+    from its own, with the λ and the inputs of the whole."""
     every = torch.arange(len(source.panel))
-    if halves is not None and not by_series:
-        return _together([_half(spec, shape, source, parts, Members(every, False, levels, halves[member])) for member in range(len(halves.kept))])
     size = max(1, MEMBERS // (_net(spec, shape).inputs + 1) ** 2)
     groups = every.split(size) if by_series else [every]
-    return _together([_solve(spec, replace(shape, members=len(g) if by_series else 1), source, parts, Members(g, by_series, levels)) for g in groups])
-
-
-def _together(found: list[Solved]) -> Solved:
+    found = [_solve(spec, replace(shape, members=len(g) if by_series else 1), source, parts, Members(g, by_series, levels)) for g in groups]
+    if halves is not None and not by_series:
+        found = [_half(spec, shape, source, parts, Members(every, False, levels, halves[member]), found[0]) for member in range(len(halves.kept))]
     return Solved(
         _joined([f.weights for f in found]), _joined([f.judged for f in found]), Solution(*(torch.cat(x) for x in zip(*(f.chosen for f in found), strict=True)))
     )
 
 
-def _half(spec: Closed, shape: Shape, source: Source, parts: Split, who: Members) -> Solved:
-    """One member's, from its own half. A ridge has a map a step ahead, so a window whose goals lie in both halves counts for some of
-    them only: each run of half a block is solved with windows weighted by how much of the run is the member's."""
+def _half(spec: Closed, shape: Shape, source: Source, parts: Split, who: Members, whole: Solved) -> Solved:
+    """One member's, from its own half. A ridge has a map for every step ahead, and a window's goals may lie in both halves: each run of
+    a block is solved from the windows of which the member has most of that run."""
     assert who.half is not None
-    size = shape.horizon if isinstance(spec, SeasonalRidge) else max(1, who.half.size // 2)
+    net, size = _net(spec, shape), shape.horizon if isinstance(spec, SeasonalRidge) else who.half.size
     runs = [slice(first, min(first + size, shape.horizon)) for first in range(0, shape.horizon, size)]
-    found = [_solve(spec, shape, source, parts, who._replace(run=run)) for run in runs]
-    if len(runs) == 1:
-        return found[0]
-    weights, judged = (_by_run(parts, runs, shape.targets) for parts in ([f.weights for f in found], [f.judged for f in found]))
-    return Solved(weights, judged, found[0].chosen)
+    found: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
+    for run in runs:
+        train, stop = (_moments(spec, net, source, span, who._replace(run=run)) for span in (parts.train, parts.stop))
+        found.append((net.solved(_as(whole.chosen, net, train)), net.solved(_as(whole.chosen, net, train + stop))))
+    judged, weights = ({name: w.to(whole.weights[name].dtype) for name, w in _by_run(one, runs, shape).items()} for one in zip(*found, strict=True))
+    return Solved(weights | {"offset": whole.weights["offset"]}, judged | {"offset": whole.judged["offset"]}, whole.chosen)
 
 
-def _by_run(parts: list[dict[str, Tensor]], runs: list[slice], targets: int) -> dict[str, Tensor]:
+def _as(chosen: Solution, net: Net, train: Moments) -> Solution:
+    """Solved from these moments, with the λ and the inputs that were chosen for each map."""
+    lines = []
+    for at, (penalty, used) in enumerate(zip(chosen.penalty.tolist(), chosen.past_used.tolist(), strict=True)):
+        own = Moments(*(x[at : at + 1] for x in (train.xx, train.xy, train.yy)))
+        lines.append(solution(own, torch.ones_like(net.lean) if used else net.lean, penalty))
+    return chosen._replace(weight=torch.cat([line.weight for line in lines]), bias=torch.cat([line.bias for line in lines]))
+
+
+def _by_run(parts: Sequence[dict[str, Tensor]], runs: list[slice], shape: Shape) -> dict[str, Tensor]:
     """The outputs of each run from the map that was solved for it."""
-    outputs = [slice(run.start * targets, run.stop * targets) for run in runs]
-    return {
-        "weight": torch.cat([part["weight"][..., at] for part, at in zip(parts, outputs, strict=True)], -1),
-        "bias": torch.cat([part["bias"][..., at] for part, at in zip(parts, outputs, strict=True)], -1),
-        "offset": torch.cat([part["offset"][:, run] for part, run in zip(parts, runs, strict=True)], 1),
-    }
+    if len(runs) == 1:
+        return parts[0]
+    outputs = [slice(run.start * shape.targets, run.stop * shape.targets) for run in runs]
+    return {name: torch.cat([part[name][..., at] for part, at in zip(parts, outputs, strict=True)], -1) for name in ("weight", "bias")}
 
 
 def _net(spec: Closed, shape: Shape) -> Net:
@@ -98,14 +103,12 @@ def _net(spec: Closed, shape: Shape) -> Net:
 
 def _solve(spec: Closed, shape: Shape, source: Source, parts: Split, who: Members) -> Solved:
     net, dtype = _net(spec, shape), source.panel.values.dtype
-    everything = who._replace(half=None, run=slice(None))
-    train, stop = _moments(spec, net, source, parts.train, who), _moments(spec, net, source, parts.stop, everything)
+    train, stop = (_moments(spec, net, source, span, who) for span in (parts.train, parts.stop))
     if not bool((train.weight > 0).any()):
         raise TaskError("no window to learn from: too short for context + horizon, or less than half of every context is observed")
     judged = stop.weight > 0
     chosen = choose(spec.penalties, net.lean, train, stop.where(judged, train))
-    whole = train + (stop if who.half is None else _moments(spec, net, source, parts.stop, who))
-    first, last = ({name: w.to(dtype) for name, w in net.solved(found).items()} for found in (chosen, again(whole, net.lean, chosen)))
+    first, last = ({name: w.to(dtype) for name, w in net.solved(found).items()} for found in (chosen, again(train + stop, net.lean, chosen)))
     net.load_state_dict({**first, "offset": net.offset.to(dtype)}, assign=True)
     offset = _offset(net, source, parts.stop if bool(judged.any()) else parts.train, who)
     return Solved({**last, "offset": offset}, {**first, "offset": offset}, chosen)
@@ -128,11 +131,14 @@ def _moments(spec: Closed, net: Net, source: Source, span: Span, who: Members) -
 
 
 def _mine(half: Halves, run: slice, source: Source, piece: Piece) -> Bool[Tensor, "1 example horizon 1"]:
-    """Which goals of one member's windows are in its half, and in a run of steps ahead."""
+    """Which goals of one member's windows it learns from: those in its half, or a whole run of which it has half or more."""
     one, row = piece.series.flatten(), piece.row.flatten()
-    inside = torch.zeros(source.horizon, dtype=torch.bool)
-    inside[run] = True
-    return (half.mine(source, torch.zeros_like(one), one, row) & inside)[None, :, :, None]
+    mine = half.mine(source, torch.zeros_like(one), one, row)
+    if run.stop - run.start < source.horizon:
+        inside = torch.zeros(source.horizon, dtype=torch.bool)
+        inside[run] = True
+        mine = (mine[:, run].double().mean(1) >= 0.5)[:, None] & inside
+    return mine[None, :, :, None]
 
 
 def _read(source: Source, piece: Piece) -> Batch:

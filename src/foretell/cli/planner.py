@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from cyclopts import Group, Parameter
@@ -16,7 +16,8 @@ from ..backtesting import Fit, backtest
 from ..errors import TaskError
 from ..forecaster import Forecaster
 from ..panel import Panel, calendar_of
-from ..plan import Goal, Plan
+from ..plan import Curve, Goal, Plan, WhatIf
+from ..plan.ahead import written
 from ..plan.bounds import Bounds
 from ..planreport import Planned, plan_report
 from ..reading import Reading
@@ -26,41 +27,14 @@ from ..task import Task, roles_of
 from . import flags, runs
 from .asked import opened, suited, with_future
 from .flags import Output, ReadingFlags, Words, given
-from .screen import Screen, plain
+from .promoter import promote
+from .screen import Screen, cell, plain
+from .wish import Wish
 
 PLAN = Group.create_ordered("The plan")
 RESPONSE, FLEXIBLE = "response net", "flexible net"
 AHEAD = {"W": 13, "D": 28, "MS": 3, "ME": 3}  # steps planned if nothing is said: a quarter, four weeks
 SHORT = 7  # a horizon is at most this part of the history
-
-
-def _help(text: str) -> Parameter:
-    return Parameter(help=text, negative=())
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is to be planned."""
-
-    target: Annotated[str, _help("column of revenue or sales")]
-    controls: Annotated[
-        Words, _help("columns of spend with their bounds a step: tv:0..50000,search:0..20000; a name alone: 0 to the most it ever was; tv:900 fixed")
-    ]
-    budget: Annotated[float | None, _help("most to spend over all steps; left out: the mean spend of the last year, every step")] = None
-    goal: Annotated[Literal["revenue", "profit", "roas"], _help("what is made large")] = "revenue"
-    margin: Annotated[float, _help("profit a unit of the target brings, for --goal profit")] = 1.0
-    roas: Annotated[float | None, _help("least attributable target per unit spent, for --goal roas")] = None
-    risk: Annotated[float, _help("0: plan for the mean; 0.1: for the gain that nine of ten members exceed")] = 0.0
-    least_change: Annotated[float, _help("a control whose total would change by less stays as written")] = 0.0
-    follows: Annotated[Words, _help("columns that a control causes: clicks=search")] = ()
-    known: Annotated[Words, _help("other columns known ahead, such as holidays or prices")] = ()
-    future: Annotated[Path | None, _help("file with the known columns after the last target; spend written there is the plan to compare with")] = None
-    horizon: Annotated[int | None, _help("steps to plan; left out: 13 weeks, 28 days, 3 months")] = None
-    context: Annotated[int | None, _help("steps the nets look back; left out: as many as are planned")] = None
-    use: Annotated[Literal["response", "flexible"], _help("the net to plan with; the other one gives its opinion")] = "response"
-    members: Annotated[int, _help("nets of an ensemble")] = 12
-    epochs: Annotated[int, _help("passes of the response net over the data")] = 120
-    seed: Annotated[int, _help("of every random number")] = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +47,7 @@ class Job:
     task: Task
     bounds: Mapping[str, Bounds]
     follows: Mapping[str, str]
+    scenarios: Mapping[str, Mapping[str, str]]
     budget: float
     notes: tuple[str, ...]
 
@@ -85,11 +60,14 @@ def plan(
 ) -> None:  # fmt: skip
     """Find the budget that pays: fit a media-mix net and a flexible net, plan with one, let the other judge, and write a report.
 
-    Typing the file, --target, --controls and --budget is enough.
+    Typing the file, --target, --controls and --budget is enough; with --discount, what a promotion brings instead, item by item.
     """
     began, output = perf_counter(), output or Output()
     shown = Screen(output.quiet, output.json)
     place = runs.place(output, f"foretell-{data.name.split('.')[0] or 'data'}-plan")
+    if wish.discount is not None:
+        promote(data, wish, given(reading), place, output, shown)
+        return
     job = _job(data, wish, given(reading), shown)
     fits = _fits(job, wish)
     shown.remark(f"fitting the {RESPONSE} and the {FLEXIBLE}, {wish.members} members each")
@@ -103,16 +81,17 @@ def plan(
     }
     shown.remark("testing both nets on the last steps")
     origin = int(job.panel.last(wish.target)[0])
+    usual = written(models[used], job.panel, tuple(job.bounds), None).panel  # where no spend is written ahead, the usual one
     found = Planned(
         used, made[used], {name: one for name, one in made.items() if name != used}, opinions,
-        tuple(planning.response(models[used], job.panel, name) for name in job.bounds),
-        planning.limits(job.panel, wish.target, tuple(job.bounds), origin), _tested(job, wish),
+        {net: tuple(planning.response(models[net], usual, name) for name in job.bounds) for net in (used, *(n for n in models if n != used))},
+        planning.limits(job.panel, wish.target, tuple(job.bounds), origin), _tested(job, wish), _asked(models[used], usual, job), job.panel,
     )  # fmt: skip
     _leave(found, job, models[used], place, output, shown, perf_counter() - began)
 
 
 def _job(data: Path, wish: Wish, typed: Mapping[str, Any], shown: Screen) -> Job:
-    bounds, follows = _bounds(wish.controls), _follows(wish.follows)
+    bounds, follows, scenarios = _bounds(wish.controls), _follows(wish.follows), _scenarios(wish.scenario)
     wanted = tuple(dict.fromkeys((wish.target, *bounds, *follows, *wish.known)))
     how = Reading.model_validate({**({} if "derive" in typed else {"channels": wanted}), **typed})
     panel, notes = opened(data, how)
@@ -133,7 +112,7 @@ def _job(data: Path, wish: Wish, typed: Mapping[str, Any], shown: Screen) -> Job
         shown.remark(f"horizon: {horizon} steps (--horizon says another)")
     if wish.budget is None:
         shown.remark(f"budget: {budget:,.0f}, the mean spend of the last year over {horizon} steps (--budget says another)")
-    return Job(str(data), how, panel, task, full, follows, budget, tuple(notes))
+    return Job(str(data), how, panel, task, full, follows, scenarios, budget, tuple(notes))
 
 
 _OPEN: tuple[float, float] = (0.0, float("inf"))  # bounds to be taken from the history
@@ -150,7 +129,7 @@ def _bounds(words: Words) -> dict[str, Bounds]:
         except ValueError:
             raise TaskError(f'--controls {word}: bounds are written name:least..most, as in tv:0..50000, or name:value; got "{ends}"') from None
     if not found:
-        raise TaskError("--controls names no column: write tv:0..50000,search:0..20000")
+        raise TaskError("--controls names no column: write tv:0..50000,search:0..20000, or plan a promotion with --discount 0.2")
     return found
 
 
@@ -162,6 +141,28 @@ def _follows(words: Words) -> dict[str, str]:
             raise TaskError(f"--follows {word}: write column=control, as in clicks=search")
         found[name] = control
     return found
+
+
+def _scenarios(words: Words) -> dict[str, dict[str, str]]:
+    """ "more tv: tv=+20%, search=0" → {"more tv": {"tv": "+20%", "search": "x0"}}; a bare number is the value itself."""
+    found: dict[str, dict[str, str]] = {}
+    for word in words:
+        name, sign, changes = word.partition(":")
+        pairs = [part.partition("=") for part in changes.split(",")]
+        if not sign or not name.strip() or not all(channel.strip() and value.strip() for channel, _, value in pairs):
+            raise TaskError(f'--scenario {word}: write a name and what changes, as in "more tv: tv=+20%, search=0"')
+        found[name.strip()] = {channel.strip(): value.strip() for channel, _, value in pairs}
+    return found
+
+
+def _asked(model: Forecaster, panel: Panel, job: Job) -> WhatIf | None:
+    """The scenarios; a number without a sign is the value itself, others change what is written."""
+    told = {name: {channel: _value(text) for channel, text in changes.items()} for name, changes in job.scenarios.items()}
+    return planning.what_if(model, panel, told, follows=job.follows) if told else None
+
+
+def _value(text: str) -> float | str:
+    return float(text) if text.replace(".", "", 1).isdecimal() else text
 
 
 def _fits(job: Job, wish: Wish, members: int | None = None) -> dict[str, Fit]:
@@ -191,16 +192,20 @@ def _leave(found: Planned, job: Job, model: Forecaster, place: runs.Place, outpu
         save(model, folder / runs.MODEL)
         runs.write_table(folder, "plan", one.cells(), output.format)
         runs.write_table(folder, "controls", one.rows(), output.format)
-        for curve in found.curves:
-            runs.write_table(folder, f"curve-{_file(curve.channel)}", curve.rows(), output.format)
+        for curves in zip(*found.curves.values(), strict=True):
+            runs.write_table(folder, f"curve-{_file(curves[0].channel)}", _by_net(dict(zip(found.curves, curves, strict=True))), output.format)
+        if found.scenarios:
+            runs.write_table(folder, "scenarios", found.scenarios.cells(), output.format)
         (folder / runs.METRICS).write_text(json.dumps(plain(facts), ensure_ascii=False, allow_nan=False, indent=1) + "\n", encoding="utf-8")
         plan_report(folder / runs.REPORT, found, lang=output.lang, title=output.title)
         names = sorted(file.name for file in folder.iterdir())
     for line in one.summary().splitlines():
         shown.show(line)
-    shown.table({name: [_cell(v) for v in values] for name, values in one.rows().items()})
+    shown.table({name: [cell(v) for v in values] for name, values in one.rows().items()})
     for net, gains in found.opinions.items():
         shown.show(f"according to the {net}: " + "; ".join(f"plan of the {name} gains {band.told()}" for name, band in gains.items()))
+    if found.scenarios:
+        shown.table({name: [cell(v) for v in values] for name, values in found.scenarios.rows().items()})
     shown.show("What these data cannot tell:")
     for sentence in found.limits:
         shown.show(f"  - {sentence}")
@@ -219,14 +224,19 @@ def _facts(found: Planned, job: Job, seconds: float) -> dict[str, Any]:
         "roas": float(one.roas.mean), "roas_written": float(one.roas_written.mean), "marginal": float(one.certificate.price.mean()),
         "kkt_residual": one.certificate.residual, "plan": {name: float(v) for name, v in zip(one.columns, one.spend.sum(0), strict=True)},
         "written": {name: float(v) for name, v in zip(one.columns, one.written.sum(0), strict=True)},
+        "checked": float(one.promise.mean) if one.checked is not None else None,
+        "scenarios": {str(n): float(c) for n, c in zip(*(found.scenarios.rows()[k] for k in ("scenario", "change")), strict=True)} if found.scenarios else {},
         "opinions": {net: {name: float(band.mean) for name, band in gains.items()} for net, gains in found.opinions.items()},
         "scores": {name: {k: float(v) for k, v in s.items()} for name, s in found.backtest.scores().items()} if found.backtest else {},
         "limits": list(found.limits), "notes": [*job.notes, *one.notes], "seconds": round(seconds, 3),
     }  # fmt: skip
 
 
-def _cell(value: object) -> str:
-    return str(value) if isinstance(value, str) else f"{float(np.float64(str(value))):,.4g}" if abs(float(str(value))) < 1000 else f"{float(str(value)):,.0f}"
+def _by_net(curves: Mapping[str, Curve]) -> dict[str, np.ndarray]:
+    """The curves of one control by every net, one under the other."""
+    rows = {net: curve.rows() for net, curve in curves.items()}
+    nets = np.concatenate([np.full(len(next(iter(one.values()))), net, dtype=object) for net, one in rows.items()])
+    return {"net": nets, **{key: np.concatenate([one[key] for one in rows.values()]) for key in next(iter(rows.values()))}}
 
 
 def _file(name: str) -> str:

@@ -158,6 +158,11 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, int | str | None) else str(value)
 
 
+def cell(value: object) -> str:
+    """A value of a table, numbers with thousands commas."""
+    return value if isinstance(value, str) else number(float(np.float64(str(value))))
+
+
 def rows(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """Columns as one mapping a row."""
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

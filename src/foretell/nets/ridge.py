@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
@@ -228,7 +228,32 @@ class Line(NamedTuple):
 
 def solutions(train: Moments, keep: Bool[Tensor, " input"], penalties: Sequence[float]) -> list[Line]:
     """For each λ the minimum of mean squared error + λ · Σ(weight · deviation of its input)², the intercept free."""
-    full = len(keep)
+    told = _standard(train, keep)
+    value, vector = torch.linalg.eigh(told.spread)
+    turned = vector.mT @ told.shared
+    return [_line(told, vector @ (turned / (value.clamp(min=0) + penalty)[..., None]), penalty) for penalty in penalties]
+
+
+def solution(train: Moments, keep: Bool[Tensor, " input"], penalty: float) -> Line:
+    """The same for one λ, without the decomposition that makes many cheap."""
+    told = _standard(train, keep)
+    size = torch.eye(told.spread.shape[-1], dtype=told.spread.dtype)
+    return _line(told, torch.linalg.solve(told.spread + penalty * size, told.shared), penalty)
+
+
+class _Standard(NamedTuple):
+    """Moments about the mean, of inputs in their own deviations; `at` are the inputs in use, of `full`."""
+
+    spread: Float[Tensor, "member used used"]
+    shared: Float[Tensor, "member used output"]
+    mean: Float[Tensor, "member used"]
+    goal: Float[Tensor, "member output"]
+    deviation: Float[Tensor, "member used"]
+    at: Int[Tensor, " used"]
+    full: int
+
+
+def _standard(train: Moments, keep: Bool[Tensor, " input"]) -> _Standard:
     at = keep.nonzero()[:, 0]
     total = train.weight.clamp(min=1e-12)[:, None]
     mean, goal = train.xx[:, -1, at] / total, train.xy[:, -1] / total
@@ -237,15 +262,15 @@ def solutions(train: Moments, keep: Bool[Tensor, " input"], penalties: Sequence[
     deviation = spread.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
     # An input that never moved on the training part has no weight: its deviation counts as infinite.
     deviation = torch.where(deviation > 1e-6, deviation, torch.inf)
-    value, vector = torch.linalg.eigh(spread / deviation[:, :, None] / deviation[:, None])
-    turned = vector.mT @ (shared / deviation[..., None])
-    lines = []
-    for penalty in penalties:
-        part = vector @ (turned / (value.clamp(min=0) + penalty)[..., None]) / deviation[..., None]
-        weight = part.new_zeros(len(part), full, part.shape[-1])
-        weight[:, at] = part
-        lines.append(Line(weight, goal - (mean[:, None] @ part)[:, 0], penalty))
-    return lines
+    return _Standard(spread / deviation[:, :, None] / deviation[:, None], shared / deviation[..., None], mean, goal, deviation, at, len(keep))
+
+
+def _line(told: _Standard, part: Float[Tensor, "member used output"], penalty: float) -> Line:
+    """A map in the inputs' own units."""
+    part = part / told.deviation[..., None]
+    weight = part.new_zeros(len(part), told.full, part.shape[-1])
+    weight[:, told.at] = part
+    return Line(weight, told.goal - (told.mean[:, None] @ part)[:, 0], penalty)
 
 
 def _better(one: Solution, two: Solution) -> Solution:

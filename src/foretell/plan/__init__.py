@@ -3,8 +3,8 @@
 from .ahead import usual
 from .allocation import allocate, judge
 from .curves import Curve, response
-from .fitting import fit_flexible, fit_media
-from .limits import limits
+from .fitting import fit_flexible, fit_media, fit_promotion
+from .limits import limits, promotion_limits
 from .plans import Goal, Plan
 from .promoting import Promotion, promotion
 from .scenarios import WhatIf, what_if
@@ -18,9 +18,11 @@ __all__ = [
     "allocate",
     "fit_flexible",
     "fit_media",
+    "fit_promotion",
     "judge",
     "limits",
     "promotion",
+    "promotion_limits",
     "response",
     "usual",
     "what_if",

@@ -1,10 +1,10 @@
-"""Fitting: the two models a plan can rest on, the constrained response net and the flexible net, as ensembles of half-samples."""
+"""Fitting: the models a plan can rest on, the constrained response net and flexible nets, as ensembles of half-samples."""
 
 from collections.abc import Sequence
 
 from .. import forecast
 from ..forecaster import Forecaster
-from ..nets import Response, StackedLSTM
+from ..nets import LSTMTransformer, Response, StackedLSTM
 from ..optim import Optimizer
 from ..panel import Panel
 from ..task import Task
@@ -23,7 +23,15 @@ def fit_media(panel: Panel, task: Task, media: Sequence[str], *, members: int = 
 
 
 def fit_flexible(panel: Panel, task: Task, *, members: int = MEMBERS, epochs: int = 60, seed: int = 0) -> Forecaster:
-    """A small LSTM on the ridge, free to bend as the data say, with members of half-samples too. Its bands are too narrow for a plan:
-    the ridge is one for all members, and no band knows that spend and season moved together."""
+    """A small LSTM on the ridge, free to bend as the data say, with members of half-samples too, each on a ridge of its own half. No band
+    knows that spend and season moved together."""
     training = Training(epochs=epochs, batch=64, stop=0.1, calibrate=0.1, halves=True, seed=seed, device="cpu")
     return forecast.fit(panel, task, StackedLSTM(hidden=(16,), dropout=0.1, ahead=32), training, members=members)
+
+
+def fit_promotion(panel: Panel, task: Task, *, transformer: bool = False, members: int = 4, epochs: int = 25, seed: int = 0) -> Forecaster:
+    """A net of all items for promotions, on the ridge, with members of half-samples: an LSTM, or an LSTM + Transformer."""
+    net = LSTMTransformer(hidden=32, feedforward=64) if transformer else StackedLSTM(hidden=(32,), dropout=0.1)
+    optimizer = Optimizer(rate=2e-3)
+    training = Training(epochs=epochs, batch=256, optimizer=optimizer, halves=True, patience=5, retrain=False, device="cpu", seed=seed)
+    return forecast.fit(panel, task, net, training, members=members)

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
+import torch
 
 from ..panel import Panel
 from ..words import number, percent, stamp, wall
 from .ahead import YEAR, before
 
 TOGETHER, STEADY, SEASONAL, FEW, BROKEN = 0.8, 0.15, 0.5, 10, 4.0
+SMALL, OFTEN = 0.02, 5  # a promotion takes more than this share off; so many of a series say something of it
 EDGE = 0.15  # of the history at each end in which no break is looked for
 
 
@@ -27,6 +29,31 @@ def limits(panel: Panel, target: str, controls: Sequence[str], origin: int) -> t
         *(_break(panel, name, lines[name], origin) for name in (target, *controls) if size < 2 * year),
         f"history is not an experiment: if {' and '.join(controls[:3])}{' …' if len(controls) > 3 else ''} were raised when sales were expected to rise "
         f"anyway, a part of what looks like their effect is not; a test that raises one control in some weeks or places, chosen by lot, would tell",
+    ]  # fmt: skip
+    return tuple(sentence for sentence in found if sentence)
+
+
+def promotion_limits(panel: Panel, channel: str, discount: float, origin: int, *, price: bool = False) -> tuple[str, ...]:
+    """The same of a promotion: how often there was one, how deep, and for how many series; a price counts as lowered by its share below
+    the highest price of the four weeks around it."""
+    values, observed = before(panel, channel, origin)
+    depth = values.where(observed, torch.nan).double()
+    if price:
+        wide = 2 * max(1, round(14 * 86_400 / panel.clock.seconds)) + 1
+        least = torch.finfo(depth.dtype).min
+        top = torch.nn.functional.max_pool1d(depth.nan_to_num(nan=least)[:, None], wide, 1, wide // 2)[:, 0]
+        depth = 1 - depth / top
+    given = depth > SMALL
+    begun = (given[:, 1:] & ~given[:, :-1]).sum(1) + given[:, 0]
+    few = int((begun < OFTEN).sum())
+    deepest = float(depth.nan_to_num(0.0).max())
+    found = [
+        f"{channel}: {int(begun.sum())} promotions in {len(panel)} series, {percent(float(given.sum() / observed.sum().clamp(min=1)))} of the steps, "
+        f"at most {percent(deepest)} off",
+        f"{few} of {len(panel)} series had fewer than {OFTEN} promotions: what is told of them is learned from the others, or from chance" if few else "",
+        f"{percent(discount)} off was never given, {percent(deepest)} at most: what it brings is beyond the data" if discount > deepest * 1.001 else "",
+        "history is not an experiment: if discounts were given when demand was expected to rise, or to clear what did not sell, a part of what looks "
+        "like their effect is not; a test that lowers the price of some items or in some places, chosen by lot, would tell",
     ]  # fmt: skip
     return tuple(sentence for sentence in found if sentence)
 

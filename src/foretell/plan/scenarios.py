@@ -41,9 +41,12 @@ class WhatIf:
 
     def frame(self) -> Any:
         """One row a scenario, series and step: the forecast with its bands, the difference with its 80 % band."""
+        return to_frame(self.cells(), next(iter(self.forecasts.values())).names.native)
+
+    def cells(self) -> dict[str, np.ndarray]:
+        """The columns of `frame()`."""
         parts = [self._columns(name) for name in self.forecasts]
-        first = next(iter(self.forecasts.values()))
-        return to_frame({key: np.concatenate([part[key] for part in parts]) for key in parts[0]}, first.names.native)
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
     def table(self, level: int | float = 80) -> Any:
         """One row a scenario: total, change with its band, share of steps outside the history."""
