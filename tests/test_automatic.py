@@ -56,6 +56,9 @@ def test_auto_chooses_before_the_test_and_shows_the_table(run: Callable[..., Sai
     assert facts["model"] == "auto" and set(facts["scores"]) == {"seasonal_naive", "ridge", "auto"}
     table = pl.read_csv(tmp_path / "here" / "choice.csv")
     assert {"ridge", "moving_average", "ensemble"} <= set(table["model"])
+    page = (tmp_path / "here" / "report.html").read_text()
+    for line in ("too little data for lstm", "chosen: "):
+        assert line in page and any(note.startswith(line) for note in facts["notes"]), "the reader of the report is told, too"
     assert (tmp_path / "here" / "model.foretell").is_file()
 
 

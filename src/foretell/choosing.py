@@ -57,7 +57,8 @@ class Choice:
         scores = {name: float(found[self.metric]) for name, found in self.table.scores().items()}
         rest = sorted((score, name) for name, score in scores.items() if name != self.name)
         nearest = f"; next best: {rest[0][1]} {rest[0][0]:.4g}" if rest else ""
-        return f"chosen: {self.name}, {self.metric} {scores[self.name]:.4g} over {len(self.table.cutoff)} origins before the end of the data{nearest}"
+        origins = "1 origin" if len(self.table.cutoff) == 1 else f"{len(self.table.cutoff)} origins"
+        return f"chosen: {self.name}, {self.metric} {scores[self.name]:.4g} over {origins} before the end of the data{nearest}"
 
     def frame(self) -> Any:
         """The table that chose, one row a model."""

@@ -25,16 +25,18 @@ def before(asked: Asked, plan: Plan) -> Panel:
     return asked.panel.until(cuts_of(asked.panel, asked.task, plan.windows, plan.step, plan.test)[0])
 
 
-def with_choice(asked: Asked, rows: Race, plan: Plan, screen: Screen) -> tuple[Race, Tables]:
-    """The rows with the one that "auto" stands for, and the table that chose it; shown as it is made."""
+def with_choice(asked: Asked, rows: Race, plan: Plan, screen: Screen) -> tuple[Asked, Race, Tables]:
+    """The rows with the one that "auto" stands for, what is to be said of it, and the table that chose it; shown as it is made."""
     if not rows.auto:
-        return rows, {}
+        return asked, rows, {}
     training = rows.neighbours[0].training if rows.neighbours else rows.rows[0].training
     choice = choose(before(asked, plan), asked.task, training, watch=lambda p: screen.remark(f"  choosing: {p.model}, {p.seconds:.0f} s"))
     screen.accuracy(choice.table)
-    for line in (choice.reason(), *choice.notes):
+    said = (*choice.notes, choice.reason())
+    for line in said:
         screen.remark(line)
-    return replace(rows, rows=(*rows.rows, _contender(choice))), {"choice": choice.table.table_columns()}
+    asked = replace(asked, notes=(*asked.notes, *said))
+    return asked, replace(rows, rows=(*rows.rows, _contender(choice))), {"choice": choice.table.table_columns()}
 
 
 def _contender(choice: Choice) -> Contender:

@@ -91,7 +91,7 @@ def backtest(
     place = runs.place(output, f"foretell-{_stem(data)}-backtest")
     asked = ask(data, given(question), given(reading), ahead, shown)
     began, plan = perf_counter(), planned(asked, test)
-    rows, tables = with_choice(asked, rows, plan, shown)
+    asked, rows, tables = with_choice(asked, rows, plan, shown)
     shown.remark(plan.told)
     result, kept = tested(asked, rows, plan, test.level, shown)
     work = Work(asked, backtest=result, kept=kept, name=best(result, rows).name, seconds={"test": perf_counter() - began}, tables=tables)
@@ -222,7 +222,7 @@ def _stem(data: Path) -> str:
 def _forecast(asked: Asked, rows: Race, test: Test, shown: Screen) -> Work:
     """The main job: test, choose, fit, predict."""
     began, plan = perf_counter(), planned(asked, test)
-    rows, tables = with_choice(asked, rows, plan, shown)
+    asked, rows, tables = with_choice(asked, rows, plan, shown)
     shown.remark(plan.told)
     result, kept = tested(asked, rows, plan, test.level, shown)
     halfway, row = perf_counter(), best(result, rows)

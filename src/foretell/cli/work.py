@@ -50,7 +50,10 @@ class Work:
     def results(self) -> runs.Results:
         """What the report shows; `curves` are those of the models kept, or of a run read again."""
         found = {name: model.curves for name, model in self.kept.items() if model.curves}
-        return runs.Results(self.told, self.backtest, found or self.curves, self.diagnosis)
+        test = self.backtest
+        if test and not self.forecast:  # which would say it
+            test = replace(test, notes=tuple(dict.fromkeys((*self.asked.notes, *test.notes))))
+        return runs.Results(self.told, test, found or self.curves, self.diagnosis)
 
     @property
     def told(self) -> Forecast | None:

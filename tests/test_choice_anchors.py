@@ -1,0 +1,94 @@
+"""Anchors of the choice: with the test kept away from it, what it picks must stay good. Real data in `make check`, made data in every run."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import foretell as ft
+from foretell import MovingAverage, Panel, Task, Training, forecast, from_array
+from foretell.choosing import Choice, choose
+from foretell.forecast import Member
+from foretell.neighbours import Boosting, Statistical
+from foretell.nets import LSTMTransformer, Ridge, StackedLSTM
+
+Rows = Mapping[str, Member]
+
+
+def tested(panel: Panel, choice: Choice, rows: Rows, windows: int, metric: str) -> tuple[float, float]:
+    """Error of the choice on the last `windows` horizons, and of the best row there, each fitted once before them."""
+    models = {name: partial(forecast.fit, task=choice.task, net=r.net, training=choice.training, per_series=r.per_series) for name, r in rows.items()}
+    result = ft.backtest({**models, "the choice": choice.fit}, panel, task=choice.task, windows=windows, refit=0)
+    scores = {name: float(found[metric]) for name, found in result.scores().items()}
+    return scores["the choice"], min(scores[name] for name in rows)
+
+
+def test_the_choice_holds_on_data_that_it_has_not_seen() -> None:
+    """The quick sibling: a week's course with noise, of which ridge, a mean and a blind guess know different things."""
+    draw = np.random.default_rng(0)
+    course = 100 + 20 * np.sin(np.arange(500) * 2 * np.pi / 7) + np.cumsum(draw.normal(size=500)) + 3 * draw.normal(size=(3, 500))
+    panel, rows = from_array(course, step="D"), {"ridge": Member(Ridge()), "mean": Member(MovingAverage()), "alone": Member(Ridge(), per_series=True)}
+    task = Task(target="y", context=28, horizon=7, levels=())
+    choice = choose(panel.until(399), task, Training(calibrate=0), nets=rows)
+    assert choice.name != "mean"
+    found, best = tested(panel, choice, rows, 14, "MASE")
+    assert found <= 1.01 * best
+
+
+@pytest.mark.slow
+def test_etth1(data: Path) -> None:
+    """96 ahead, 7 channels: within 1 % of the best single row of the test."""
+    pytest.importorskip("lightgbm")
+    wide = ft.read(data / "bench/ett/ETTh1.csv.gz").until(14399)
+    panel = from_array(wide.values[0].T, series=wide.channels, step="h")
+    task = Task(target="y", context=336, horizon=96, levels=())
+    rows = {"ridge": Member(Ridge()), "lightgbm": Member(Boosting(rounds=100, rate=0.1, difference=24)), "lstm": Member(StackedLSTM())}
+    training = Training(epochs=8, patience=3, stop=0.25, calibrate=0, seed=1)
+    found, best = tested(panel, choose(panel.until(11519), task, training, nets=rows), rows, 30, "MASE")
+    assert found <= 1.01 * best
+
+
+@pytest.mark.slow
+def test_nord_pool(data: Path) -> None:
+    """Two years of day-ahead prices: within 1 % of the best single row, and an ensemble below 1.80 without several members a net."""
+    pytest.importorskip("lightgbm")
+    panel = ft.read(data / "bench/epf_nord_pool/NP.csv.gz").with_calendar("hour", "weekday", "weekend")
+    known = ("Grid load forecast", "Wind power forecast", *ft.calendar_of(panel))
+    task = Task(target="Price", known=known, context=168, horizon=24, levels=())
+    rows = {"ridge": Member(Ridge()), "lightgbm": Member(Boosting(difference=24)), "lstm": Member(StackedLSTM()), "both": Member(LSTMTransformer())}
+    training = Training(stop=0.125, calibrate=0, scale="asinh", seed=1)
+    before = panel.until(panel.last("Price") - 728 * 24)
+    found, best = tested(panel, choose(before, task, training, nets=rows), rows, 728, "MAE")
+    assert found <= 1.01 * best and found <= 1.85
+
+
+@pytest.mark.slow
+def test_m4_hourly(data: Path) -> None:
+    """The competition's OWA, its Naive 2 at sMAPE 18.383 and MASE 2.395: at most .52."""
+    panel = ft.read(data / "bench/monash/m4_hourly_dataset.tsf.gz")
+    task = Task(target="y", context=168, horizon=48, levels=())
+    rows = {"ridge": Member(Ridge()), "alone": Member(Ridge(), per_series=True)}
+    choice = choose(panel.until(panel.last("y") - 48), task, Training(stop=0.1, calibrate=0), nets=rows, windows=1)
+    result = ft.backtest({"the choice": choice.fit}, panel, task=task, windows=1)
+    truth, guess = result.truth[0, ..., 0].double(), result.point["the choice"][0, ..., 0].double()
+    smape = float((200 * (truth - guess).abs() / (truth.abs() + guess.abs())).mean())
+    past = [one[one.isfinite()][:-48] for one in panel.values[..., 0].double()]
+    scale = np.array([float((one[24:] - one[:-24]).abs().mean()) for one in past])
+    mase = float(((truth - guess).abs().mean(1).numpy() / scale).mean())
+    assert (smape / 18.383 + mase / 2.395) / 2 <= 0.52
+
+
+@pytest.mark.slow
+def test_tourism_is_no_worse_than_autoets(data: Path) -> None:
+    """24 months ahead; every fourth of the 366 series, since AutoETS takes its time."""
+    pytest.importorskip("statsforecast")
+    whole = ft.read(data / "bench/monash/tourism_monthly_dataset.tsf.gz").with_calendar("month")
+    panel = whole.pick(*whole.series[::4])
+    task = Task(target=panel.channels[0], known=ft.calendar_of(panel), context=24, horizon=24, levels=())
+    rows = {"ridge": Member(Ridge()), "alone": Member(Ridge(), per_series=True), "theta": Member(Statistical(kind="Theta"))}
+    before = panel.until(panel.last(*task.target) - 24)
+    choice = choose(before, task, Training(stop=0.1, calibrate=0, scale="asinh"), nets=rows, windows=1)
+    found, theirs = tested(panel, choice, {"autoets": Member(Statistical())}, 1, "MASE")
+    assert found <= theirs
