@@ -17,7 +17,7 @@ from foretell.nets import LSTMTransformer, Ridge, StackedLSTM
 Rows = Mapping[str, Member]
 
 
-def tested(panel: Panel, choice: Choice, rows: Rows, windows: int, metric: str) -> tuple[float, float]:
+def judged(panel: Panel, choice: Choice, rows: Rows, windows: int, metric: str) -> tuple[float, float]:
     """Error of the choice on the last `windows` horizons, and of the best row there, each fitted once before them."""
     models = {name: partial(forecast.fit, task=choice.task, net=r.net, training=choice.training, per_series=r.per_series) for name, r in rows.items()}
     result = ft.backtest({**models, "the choice": choice.fit}, panel, task=choice.task, windows=windows, refit=0)
@@ -33,7 +33,7 @@ def test_the_choice_holds_on_data_that_it_has_not_seen() -> None:
     task = Task(target="y", context=28, horizon=7, levels=())
     choice = choose(panel.until(399), task, Training(calibrate=0), nets=rows)
     assert choice.name != "mean"
-    found, best = tested(panel, choice, rows, 14, "MASE")
+    found, best = judged(panel, choice, rows, 14, "MASE")
     assert found <= 1.01 * best
 
 
@@ -46,7 +46,7 @@ def test_etth1(data: Path) -> None:
     task = Task(target="y", context=336, horizon=96, levels=())
     rows = {"ridge": Member(Ridge()), "lightgbm": Member(Boosting(rounds=100, rate=0.1, difference=24)), "lstm": Member(StackedLSTM())}
     training = Training(epochs=8, patience=3, stop=0.25, calibrate=0, seed=1)
-    found, best = tested(panel, choose(panel.until(11519), task, training, nets=rows), rows, 30, "MASE")
+    found, best = judged(panel, choose(panel.until(11519), task, training, nets=rows), rows, 30, "MASE")
     assert found <= 1.01 * best
 
 
@@ -60,7 +60,7 @@ def test_nord_pool(data: Path) -> None:
     rows = {"ridge": Member(Ridge()), "lightgbm": Member(Boosting(difference=24)), "lstm": Member(StackedLSTM()), "both": Member(LSTMTransformer())}
     training = Training(stop=0.125, calibrate=0, scale="asinh", seed=1)
     before = panel.until(panel.last("Price") - 728 * 24)
-    found, best = tested(panel, choose(before, task, training, nets=rows), rows, 728, "MAE")
+    found, best = judged(panel, choose(before, task, training, nets=rows), rows, 728, "MAE")
     assert found <= 1.01 * best and found <= 1.85
 
 
@@ -90,5 +90,5 @@ def test_tourism_is_no_worse_than_autoets(data: Path) -> None:
     rows = {"ridge": Member(Ridge()), "alone": Member(Ridge(), per_series=True), "theta": Member(Statistical(kind="Theta"))}
     before = panel.until(panel.last(*task.target) - 24)
     choice = choose(before, task, Training(stop=0.1, calibrate=0, scale="asinh"), nets=rows, windows=1)
-    found, theirs = tested(panel, choice, {"autoets": Member(Statistical())}, 1, "MASE")
+    found, theirs = judged(panel, choice, {"autoets": Member(Statistical())}, 1, "MASE")
     assert found <= theirs

@@ -106,6 +106,7 @@ def test_what_is_searched_comes_from_the_fields_of_the_spec() -> None:
     assert set(space_of(Boosting(), TASK)) == {"leaves", "least", "share", "rate", "context"}
     assert {"filters", "dense", "rate"} <= set(space_of(PeriodKernel(), TASK))
     assert space_of(StackedLSTM(), TASK)["rate"] == Range(1e-4, 1e-3, log=True)
+    assert space_of(StackedLSTM(hidden=(8, 4)), TASK)["hidden"] == (8, 16, 32, 64, 128), "the net as it is, for the first trial"
     for net in (LSTMTransformer(), StackedLSTM()):
         for name in set(space_of(net, TASK)) - {"layers", "rate", "context"}:
             assert name in type(net).model_fields

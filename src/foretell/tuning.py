@@ -186,7 +186,7 @@ def space_of(net: Net, task: Task) -> Space:
     """What is usually searched of a net: those of its fields that change what it can learn, the learning rate, and the context."""
     fields = type(net).model_fields
     found: dict[str, Range | tuple[Value, ...]] = {
-        name: values for name, values in USUAL.items() if name in fields or (name == "layers" and "hidden" in fields)
+        name: _with_own(net, name, values) for name, values in USUAL.items() if name in fields or (name == "layers" and "hidden" in fields)
     }
     if "segment" in fields:
         found["segment"] = (None, 1)
@@ -196,6 +196,13 @@ def space_of(net: Net, task: Task) -> Space:
     if isinstance(task.context, int) and found:
         found["context"] = tuple(dict.fromkeys(max(task.horizon, round(task.context * factor)) for factor in (0.5, 1, 2)))
     return found
+
+
+def _with_own(net: Net, name: str, values: Range | tuple[Value, ...]) -> Range | tuple[Value, ...]:
+    """The values to try and, first, the net's own: the first trial is the net as it is."""
+    own = net.model_dump().get(name)
+    own = own[0] if isinstance(own, tuple) else own
+    return values if isinstance(values, Range) or own is None or own in values else (own, *values)
 
 
 def _given(net: Net, space: Mapping[str, Sequence[Value] | Range]) -> Space:
