@@ -240,14 +240,36 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Counterfactual:
-    """The smallest change of what can be acted on that brings the forecast into a band."""
+    """The smallest change of what can be acted on that brings the forecast into a band; where none does within the bounds, the change
+    that comes nearest, and `reached` below 1 says so. `was` and `blocks` are the inputs before and after."""
 
+    was: Blocks
     blocks: Blocks
     before: Float[Tensor, "example *output"]
     after: Float[Tensor, "example *output"]
     reached: Float[Tensor, " example"]  # share of the outputs inside the band
-    distance: Float[Tensor, " example"]  # mean size of the change, in deviations of the channel
+    distance: Float[Tensor, " example"]  # root mean square of the change over the free cells, in deviations of the channel
     changed: Float[Tensor, " example"]  # share of the free cells that moved
+    labels: Labels = Labels()
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """One row a cell that moved: unique_id, block, channel, at, before, after."""
+        found: dict[str, list[Any]] = {name: [] for name in ("unique_id", "block", "channel", "at", "before", "after")}
+        for block, new in self.blocks.items():
+            old, names = self.was[block], self.labels.channels.get(block) or tuple(f"{block}[{i}]" for i in range(new.shape[-1]))
+            times = self.labels.times.get(block)
+            for e, s, c in (new != old).nonzero().tolist():
+                name = self.labels.examples[e] if self.labels.examples else str(e)
+                row = (name, block, names[c], str(s) if times is None else str(times[e, s]), float(old[e, s, c]), float(new[e, s, c]))
+                for column, value in zip(found.values(), row, strict=True):
+                    column.append(value)
+        return {name: np.array(values, dtype=float if name in ("before", "after") else object) for name, values in found.items()}
+
+    def frame(self) -> Any:
+        """The same as a polars frame."""
+        from ..frames import to_frame
+
+        return to_frame(self.columns(), "polars")
 
 
 def checked_blocks(blocks: Blocks) -> None:

@@ -114,7 +114,7 @@ def chosen_baseline(model: Forecaster, panel: Panel, whole: Function, blocks: Bl
         _, earlier = model.function(panel, _moved(whole, seasons))
         return Baseline({b: x[None] for b, x in earlier.items()}, name)
     last = int(whole.origin.min())
-    end = min(_trained_until(model), last - seasons)
+    end = min(trained_until(model), last - seasons)
     first = int(panel.start.max()) + model.context
     steps = [s for s in range(last - seasons, first, -seasons) if s <= end]
     if not steps:
@@ -140,7 +140,7 @@ def segments(blocks: Blocks, channels: dict[str, tuple[str, ...]], season: int, 
     return Groups(tuple(found.names[n] for n in used), {b: renumbered[number] for b, number in at.items()})
 
 
-def _trained_until(model: Forecaster) -> int:
+def trained_until(model: Forecaster) -> int:
     return next((p.last for p in model.parts if p.name == "train"), 2**62)
 
 
@@ -152,7 +152,7 @@ def _moved(whole: Function, back: int) -> list[int]:
 def _typical(model: Forecaster, panel: Panel, whole: Function, x: Tensor, channels: Sequence[str]) -> Float[Tensor, "example step channel"]:
     seen, out = model.view(panel), x.clone()
     for origin in dict.fromkeys(whole.origin.tolist()):
-        past: Panel = seen.until(min(_trained_until(model), origin))
+        past: Panel = seen.until(min(trained_until(model), origin))
         if past.values.shape[1] < model.context:  # another panel than the model was fitted on
             past = seen.until(origin)
         at = whole.origin == origin

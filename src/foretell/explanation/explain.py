@@ -12,10 +12,12 @@ from ..attribution.groups import cells
 from ..attribution.lrp import lrp
 from ..attribution.removal import lime, occlusion, shapley
 from ..attribution.types import Attribution, Baseline, Groups
+from ..detect.detector import Detector
 from ..errors import TaskError, nearest
 from ..forecaster import Forecaster, When
 from ..panel import Panel
 from .asked import Asked, Of, ask
+from .guarded import CALLED, explain_score
 from .inner import INNER, why_not
 
 Method = Callable[[Asked], Attribution]
@@ -37,13 +39,13 @@ LARGE = 0.05  # share of the change left unexplained from which grouped Shapley 
 
 
 def explain(
-    model: Forecaster,
+    model: Forecaster | Detector,
     panel: Panel,
     *,
     origin: When | Sequence[When] | None = None,
     of: Of = "step",
     method: str = "auto",
-    baseline: str | Baseline = "typical",
+    baseline: str | Baseline | Panel = "typical",
     groups: Groups | None = None,
     target: str | None = None,
     level: float = 80.0,
@@ -55,7 +57,14 @@ def explain(
     DeepLIFT with integrated gradients beside it; where 5 % or more are left unexplained, or the model has no slopes, Shapley
     values of stretches of each channel. "attention", "feature_weights", "cam" and "kernels" show what the net has inside; their
     blocks are its own, not "past" and "future". The floor and the sorting of quantiles are left out of what is explained.
+
+    A detector's score is explained sensor by sensor (`guarded`): `origin` is the row, left out each run's highest; `baseline` a
+    Panel of normal runs, left out the panel's own windows without an alarm, of which the nearest are taken.
     """
+    if isinstance(model, Detector):
+        return explain_score(model, panel, origin, method, baseline, groups)
+    if isinstance(baseline, Panel):
+        raise TaskError("a Panel as baseline= is for detectors; a forecast is compared with typical values, last_period or normal")
     asked = ask(model, panel, origin, of, baseline, groups, target, level)
     every = METHODS | INNER
     if method != "auto" and method not in every:
@@ -92,8 +101,11 @@ def agreement(one: Attribution, two: Attribution) -> float:
     return float(torch.corrcoef(torch.stack([_ranks(a[some]), _ranks(b[some])]))[0, 1])
 
 
-def methods(model: Forecaster) -> dict[str, str]:
+def methods(model: Forecaster | Detector) -> dict[str, str]:
     """Every method by name; the text is empty where it works for this model, else says why it does not."""
+    if isinstance(model, Detector):
+        only = "a detector's score is made of medians, largest values and the strongest sensors: it is only called; use shapley, lime or occlusion"
+        return {name: "" if name in ("auto", *CALLED) else only for name in ("auto", *METHODS, *INNER)}
     black = "" if model.differentiable else "it has no slopes: its forecast is not a differentiable map; use shapley, lime or occlusion"
     return {"auto": "", **{name: black if name in SMOOTH else "" for name in METHODS}, **{name: why_not(model, name) for name in INNER}}
 
