@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,8 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+import shapes
+
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("FORETELL_DATA") or ROOT.parent / "shared" / "data")
+
+CHECKED = 25  # calls of one function in one test, as many as a test has random examples
 
 settings.register_profile("short", deadline=None, max_examples=25, derandomize=True)
 settings.register_profile("long", deadline=None, max_examples=400)
@@ -28,6 +33,12 @@ def pytest_configure(config: pytest.Config) -> None:
         import torch
 
         torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def each_checks_anew(pytestconfig: pytest.Config) -> None:
+    """Annotations are checked at the first calls of every function in every test; with the long profile, at every call."""
+    shapes.afresh(math.inf if pytestconfig.getoption("--hypothesis-profile") == "long" else CHECKED)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from _pytest.mark.structures import ParameterSet
 from jaxtyping import TypeCheckError
 from torch import Tensor
 
@@ -104,3 +105,8 @@ def refused(error: type[Exception], words: str) -> Iterator[None]:
     if not isinstance(caught.value, TypeCheckError):
         assert caught.match(words)
         assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def slow(*values: object) -> ParameterSet:
+    """One case of many for `make check` only: its siblings show the same in less time."""
+    return pytest.param(*values, marks=pytest.mark.slow)

@@ -6,6 +6,9 @@ Of a sequence beartype looks at one item, drawn at random: here every array in i
 """
 
 import inspect
+import math
+import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from types import UnionType
 from typing import Annotated, Any, Self, Union, get_args, get_origin
@@ -14,12 +17,51 @@ from beartype import beartype
 from beartype.vale import Is
 from jaxtyping import AbstractArray
 
+calls: Counter[tuple[str, str]] = Counter()
+most = math.inf
+
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     """Used as `--jaxtyping-packages=foretell,shapes.checked`."""
     if inspect.isfunction(function):
         function.__annotations__ = {name: Any if unknowable(hint) else whole(hint) for name, hint in function.__annotations__.items()}
-    return beartype(function)
+    return sparing(beartype(function))
+
+
+def sparing(check: Callable[..., Any]) -> Callable[..., Any]:
+    """The check of a function, which lets the function alone after `most` calls in one test: a training loop makes the same
+    call thousands of times, and the checks would take as long as the arithmetic."""
+    place = (check.__module__, check.__qualname__)
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls[place] += 1
+        if calls[place] == most:
+            alone(place, True)
+        return check(*args, **kwargs)
+
+    return counted if "<locals>" not in check.__qualname__ else check
+
+
+def alone(place: tuple[str, str], let: bool) -> None:
+    """Tells jaxtyping's wrapper of a function, which reads this mark at every call, whether to check."""
+    found: Any = sys.modules[place[0]]
+    for name in place[1].split("."):
+        found = vars(found).get(name)
+        if found is None:
+            return
+    found = getattr(found, "fget", None) or getattr(found, "__func__", found)
+    if inspect.isfunction(found):
+        found.__no_type_check__ = let  # type: ignore[attr-defined]  # any function takes one
+
+
+def afresh(limit: float) -> None:
+    """Before each test: every function is checked again, up to `limit` calls (each has two checks, before and after)."""
+    global most
+    for place, count in calls.items():
+        if count >= most:
+            alone(place, False)
+    calls.clear()
+    most = 2 * limit
 
 
 def unknowable(hint: object) -> bool:

@@ -450,6 +450,7 @@ def test_options_are_named_as_they_are_typed() -> None:
     assert in_flags(untouched) == untouched
 
 
+@pytest.mark.slow
 def test_a_large_panel_has_a_net_for_every_series_in_packs(run: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More series than a pack holds; one of them cannot be fitted and stops no other."""
     from foretell import load

@@ -26,7 +26,7 @@ from foretell.detect import (
 )
 from foretell.errors import ForetellError
 from foretell.nets import LSTMAutoencoder, TadGAN
-from laws import refused
+from laws import refused, slow
 
 NETS = {
     "spread": Spread(),
@@ -70,7 +70,7 @@ def guard(name: str, scoring: Scoring | None = None, preparation: Preparation | 
     return detect.fit(panel(machine(500, 1, series=2)), NETS[name], ft.Training(epochs=1), preparation=preparation, scoring=scoring)
 
 
-@pytest.mark.parametrize("name", ["pca", "forecast", "fill", "envelope"])
+@pytest.mark.parametrize("name", ["pca", "forecast", "fill", slow("envelope")])
 def test_a_planted_fault_ranks_on_top_and_names_its_channel(name: str) -> None:
     scores = guard(name).score(panel(faulty()))
     peak = int(torch.nan_to_num(scores.values[0]).argmax())

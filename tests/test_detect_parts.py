@@ -134,6 +134,7 @@ def test_spot_reaches_the_rate_it_states() -> None:
         assert threshold.spot(score, rate) == pytest.approx(-np.log(rate), rel=0.06)
 
 
+@pytest.mark.slow
 def test_the_tail_finds_shape_and_scale() -> None:
     uniform = torch.rand(100_000, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     for shape in (0.3, -0.3):

@@ -25,6 +25,7 @@ from foretell.reporting import report
 from foretell.scoreboard import Backtest
 from foretell.task import Task, split
 from foretell.train import Curves, Training
+from laws import slow
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK = Task(target="y", context=24, horizon=2, levels=())
@@ -156,6 +157,7 @@ def found(panel: Panel, net: StackedLSTM, **training: object) -> Diagnosis:
     return diagnose({"net": model}, tried(panel, {"net": model}, step=5), panel)
 
 
+@pytest.mark.slow
 def test_a_net_that_learns_noise_by_heart_is_overfit() -> None:
     row = found(waves(steps=260, noise=1.0, signal=0.0), bare(32), epochs=20, patience=15, batch=16, optimizer={"rate": 0.01}).rows[0]
     assert row.verdict == "overfit" and row.advice.change == "l2=0.0001, dropout=0.2"
@@ -181,7 +183,7 @@ def test_a_net_on_a_ridge_is_balanced() -> None:
 # ---------------------------------------------------------------- the errors
 
 
-@pytest.mark.parametrize("step", [24, 5])
+@pytest.mark.parametrize("step", [24, slow(5)])
 def test_errors_are_those_predict_would_have_made(step: int) -> None:
     panel, models, _ = plain()
     result = tried(panel, models, step)
@@ -238,7 +240,7 @@ def test_a_model_that_went_on_keeps_the_ridge_it_came_with() -> None:
     assert row.own.stop == pytest.approx(float(torch.stack(misses).mean()), rel=1e-4)
 
 
-@pytest.mark.parametrize("loss", ["mae", "mse"])
+@pytest.mark.parametrize("loss", ["mae", slow("mse")])
 def test_a_net_refitted_on_the_stop_part_is_told_as_it_was_judged(loss: str) -> None:
     panel = waves(2)
     rows = []

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from laws import slow
+
 ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src"
 DATA = Path(os.environ.get("FORETELL_DATA") or ROOT.parent / "shared" / "data")
@@ -83,7 +85,10 @@ def run(block: Block, name: str, space: dict[str, Any]) -> None:
 PAGES = [file for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))) if file.is_file() and blocks(file.read_text(encoding="utf-8"))]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+WHOLE = [page if page.name == "README.md" else slow(page) for page in PAGES]
+
+
+@pytest.mark.parametrize("page", WHOLE, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests) -> None:
     monkeypatch.chdir(tmp_path)
     space: dict[str, Any] = {"__name__": page.stem}

@@ -15,11 +15,11 @@ from foretell.cli import main
 from foretell.explanation import components, explain
 from foretell.portraits import KINDS, largest, named, portrait
 from foretell.words import words
-from laws import PLAIN, TASK, fitted, plain, refused, rich
+from laws import PLAIN, TASK, fitted, plain, refused, rich, slow
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("lang", ["en", "ko"])
+@pytest.mark.parametrize("lang", ["en", slow("ko")])
 def test_every_picture_is_drawn(kind: str, lang: str) -> None:
     panel = rich()
     why = explain(fitted("ridge", panel), panel, origin=130)

@@ -135,6 +135,7 @@ def test_it_is_explained_by_perturbation_alone_and_says_so() -> None:
         _ = model.module
 
 
+@pytest.mark.slow
 def test_a_large_series_does_not_choose_for_all() -> None:
     """Errors are counted in each series' own usual error: shares do not change when one series is in another unit."""
     panel = plain(160)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import polars as pl
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 import foretell as ft
-from foretell import Task, TaskError, Training, forecast, from_array
+from foretell import Forecaster, Task, TaskError, Training, forecast, from_array
 from foretell.attribution.types import Attribution
 from foretell.explanation import components, explain, methods, sentences
 from foretell.explanation.asked import usual
@@ -21,11 +22,16 @@ from laws import NETS, PLAIN, TASK, after, fitted, plain, refused, rich, unknown
 ORIGIN = 130
 
 
+@cache
+def known(name: str) -> Forecaster:
+    """One fit for the tests that only ask."""
+    return fitted(name, rich())
+
+
 @pytest.mark.parametrize("of", ["step", "band"])
 @pytest.mark.parametrize("name", NETS)
 def test_the_default_adds_up_for_every_net(name: str, of: str) -> None:
-    panel = rich()
-    model = fitted(name, panel)
+    panel, model = rich(), known(name)
     why = explain(model, panel, origin=ORIGIN, of=of)
     assert why.kind == "contribution" and why.gap < 1e-4
     assert why.method == ("shapley" if methods(model)["deeplift"] else "deeplift")
@@ -38,8 +44,7 @@ def test_the_default_adds_up_for_every_net(name: str, of: str) -> None:
 
 @pytest.mark.parametrize("name", NETS)
 def test_nothing_after_the_origin_gets_anything(name: str) -> None:
-    panel = rich()
-    model = fitted(name, panel)
+    panel, model = rich(), known(name)
     bad = after(panel, ORIGIN, unknown(panel, TASK), 1e9)
     for method in [m for m in ("deeplift", "saliency") if not methods(model)[m]]:
         one, two = (explain(model, p, origin=ORIGIN, method=method, baseline="typical") for p in (panel, bad))
@@ -49,8 +54,7 @@ def test_nothing_after_the_origin_gets_anything(name: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_on_a_net_and_a_band(method: str) -> None:
-    panel = rich()
-    model = fitted("lstm on ridge", panel)
+    panel, model = rich(), known("lstm on ridge")
     why = explain(model, panel.pick("b"), origin=ORIGIN, of="band", method=method)
     assert why.values["past"].shape == (1, 3, 12, 9) and why.values["past"].isfinite().all()
     clock = [why.channels("past").index(c) for c in ("hour_sin", "index_y")]

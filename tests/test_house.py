@@ -1,8 +1,10 @@
 """House style as budgets and bans: what a reader may count on in every file of the product."""
 
 import ast
+import math
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
@@ -17,6 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from torch import Tensor
 
+import shapes
 from shapes import checked
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -261,6 +264,24 @@ def test_shapes_are_checked_beside_annotations_that_cannot_be() -> None:
     square(torch.zeros(2, 2), None, None)
     with pytest.raises(TypeCheckError):
         square(torch.zeros(2, 3), None, None)
+
+
+def doubled(x: Float[Tensor, " time"]) -> Float[Tensor, " time"]:
+    return x[None] if len(x) > 2 else x  # wrong for three and more
+
+
+def test_checks_spare_a_function_called_often_and_begin_anew_in_each_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "doubled", jaxtyped(typechecker=checked)(doubled))
+    try:
+        for _ in range(2):
+            shapes.afresh(5)
+            for _ in range(4):
+                doubled(torch.zeros(2))
+            with pytest.raises(TypeCheckError):
+                doubled(torch.zeros(3))
+            assert doubled(torch.zeros(3)).shape == (1, 3)  # the sixth call
+    finally:
+        shapes.afresh(math.inf)
 
 
 def test_every_array_of_a_sequence_is_checked_every_time() -> None:

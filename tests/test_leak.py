@@ -9,7 +9,7 @@ import torch
 import foretell as ft
 from conftest import fingerprint
 from foretell import Backtest, Panel, Training, forecast
-from laws import LEARNT, NETS, PLAIN, TASK, TRAINING, after, fitted, learnt, plain, rich, told, unknown
+from laws import LEARNT, NETS, PLAIN, TASK, TRAINING, after, fitted, learnt, plain, rich, slow, told, unknown
 
 CUT = 118
 MODES = [pytest.param(name, alone, id=f"{name}{', per series' if alone else ''}") for name in NETS for alone in (False, True)]
@@ -93,7 +93,8 @@ def at(result: Backtest, model: str, cuts: slice) -> tuple[torch.Tensor, ...]:
 
 
 @pytest.mark.parametrize(
-    ("name", "refit", "windows"), [("ridge", 1, 3), ("lstm on ridge", 1, 3), ("ridge", 0, 16), ("lstm alone", 0, 16), ("drift", 0, 16), ("ridge", 4, 16)]
+    ("name", "refit", "windows"),
+    [("ridge", 1, 3), slow("lstm on ridge", 1, 3), slow("ridge", 0, 16), ("lstm alone", 0, 16), ("drift", 0, 16), slow("ridge", 4, 16)],
 )
 def test_a_backtest_sees_no_truth_before_its_time(name: str, refit: int, windows: int) -> None:
     panel = rich(("a", "b"), steps=170)

@@ -208,6 +208,7 @@ def labelled(seed: int = 0) -> Panel:
     return replace(panel, labels={"side": tuple("plus" if s > 0 else "minus" for s in side)})
 
 
+@pytest.mark.slow
 def test_labels_are_learned() -> None:
     panel, task = labelled(), Task(target="y", known="event", context=1, horizon=1, levels=())
     net = LSTMTransformer(hidden=4, heads=2, feedforward=4, ahead=16, dropout=0.0)

@@ -10,7 +10,7 @@ import foretell as ft
 from foretell import DataError, Forecaster, Panel, Task, TaskError, forecast, workers
 from foretell.nets import PeriodKernel, Ridge, SeasonalRidge
 from foretell.packs import Done, fit_each, joined, packed
-from laws import TASK, TRAINING, rich
+from laws import TASK, TRAINING, rich, slow
 
 NET = PeriodKernel(kernels=3, filters=2, heads=1, size=2, dense=4, ahead=3)
 SERIES = ("a", "b", "c", "d", "e")
@@ -45,6 +45,7 @@ def test_packs_are_one_computation_in_parts() -> None:
     assert parts.facts["packs"] == 3 and parts.parts[0].rows == sum(model.parts[0].rows for model in alone)
 
 
+@pytest.mark.slow
 def test_processes_give_what_one_gives() -> None:
     panel = rich(SERIES[:2])
     one, two = (fit_each(panel, TASK, NET, LEARNS, size=1, processes=n) for n in (1, 2))
@@ -148,7 +149,7 @@ READS = NET.model_copy(update={"filters": 5})  # a norm over two numbers forgets
 BARE = READS.model_copy(update={"ridge": None})
 
 
-@pytest.mark.parametrize("net", [BARE, READS.model_copy(update={"ridge": SeasonalRidge(season=5, seasons=2)})])
+@pytest.mark.parametrize("net", [BARE, slow(READS.model_copy(update={"ridge": SeasonalRidge(season=5, seasons=2)}))])
 def test_each_series_reads_as_far_back_as_its_longest_period(net: PeriodKernel) -> None:
     """Side by side with longer ones it learns and says what it does alone: a gap at the edge of its context is one."""
     panel = of_periods({"a": 4, "b": 11, "c": 23})

@@ -12,6 +12,7 @@ from foretell.forecaster import Forecaster
 from foretell.nets import Ridge, StackedLSTM
 from foretell.panel import Panel
 from foretell.task import Source, fit_scaling, roles_of, split, windows
+from laws import slow
 
 SMALL = StackedLSTM(hidden=(4,), dropout=0.0, ahead=4, in_phase=True)
 
@@ -34,7 +35,7 @@ def ridge_of(model: Forecaster) -> Forecaster:
     return replace(model, weights={**model.weights, "alpha": torch.zeros_like(model.weights["alpha"])})
 
 
-@pytest.mark.parametrize("per_series", [False, True])
+@pytest.mark.parametrize("per_series", [slow(False), True])
 def test_off_its_phase_the_ridge_forecasts(per_series: bool) -> None:
     panel = hourly(series=2)
     model = fitted(panel, per_series=per_series)
@@ -54,6 +55,7 @@ def test_the_phase_follows_the_clock_of_other_data() -> None:
         assert torch.equal(model.predict(panel, origin=origin).values, model.predict(later, origin=origin).values)
 
 
+@pytest.mark.slow
 def test_few_seasons_daily_steps_and_refusal_leave_the_phase_open() -> None:
     usual = SMALL.model_copy(update={"in_phase": None})
     assert fitted(hourly(30), usual).anchor is None, "30 days are too few"
@@ -84,8 +86,8 @@ def test_a_joined_table_gives_what_cells_do(gaps: bool, apart: bool) -> None:
     feed = Feed.of(source, split(panel, task, stop=0.2, calibrate=0.1), 3 if apart else 2, apart=apart)
     assert isinstance(feed.table, Table) and feed.table.whole != gaps
     member, numbers = torch.tensor([1, 0]), torch.tensor([[0, 5, -1], [100, 7, 30]])
-    for fast, slow in zip(feed.batch(member, numbers), replace(feed, table=None).batch(member, numbers), strict=True):
-        assert torch.equal(fast, slow)
+    for fast, plain in zip(feed.batch(member, numbers), replace(feed, table=None).batch(member, numbers), strict=True):
+        assert torch.equal(fast, plain)
     assert not feed.batch(member, numbers).seen[0, 2].any(), "an empty slot is seen nowhere"
 
 

@@ -104,6 +104,7 @@ def test_more_budget_is_never_worse_and_profit_stops_where_a_unit_earns_a_unit()
     assert any("of the budget is left: more of it would not pay" in note for note in profit.notes)
 
 
+@pytest.mark.slow
 def test_a_return_asked_for_is_kept() -> None:
     """(3 · 480 + 1.5 · x) / (480 + x) = 2.5 where 240 go to b, once a is full."""
     panel, model = linear()
@@ -116,6 +117,7 @@ def test_a_return_asked_for_is_kept() -> None:
         plan.allocate(model, panel, 300.0, bounds, goal=plan.Goal(kind="roas", roas=1e6), starts=2)
 
 
+@pytest.mark.slow
 def test_caution_gives_up_mean_for_the_lower_end() -> None:
     _, panel, model = mixed()
     plain = plan.allocate(model, panel, 200_000, FREE, starts=2)
@@ -126,6 +128,7 @@ def test_caution_gives_up_mean_for_the_lower_end() -> None:
         assert low[1] >= low[0] - 1e-6 * abs(low[0])
 
 
+@pytest.mark.slow
 def test_fixed_channels_budgets_a_step_and_small_changes() -> None:
     _, panel, model = mixed()
     weekly = plan.allocate(model, panel, [70_000, 80_000, 90_000, 60_000, 65_000], {"tv": (0, HIGH), "search": 7_000, "social": None}, starts=3)

@@ -14,6 +14,7 @@ from foretell.cli import main
 from foretell.errors import TaskError
 from foretell.plan.plans import Band
 from foretell.worlds import ads, shop
+from laws import slow
 from test_cli import Said
 
 SMALL = ("--members", "2", "--epochs", "3", "--horizon", "4")
@@ -86,6 +87,7 @@ def test_a_promotion_is_planned_by_two_nets_item_by_item(run: Callable[..., Said
     assert run(*asked, "--controls", "tv").err.strip().endswith("--discount plans a promotion and --controls a budget: ask for one of them")
 
 
+@pytest.mark.slow
 def test_the_flexible_net_plans_if_asked_and_korean_is_spoken(run: Callable[..., Said], tmp_path: Path) -> None:
     words = ("plan", "media.csv", "--target", "revenue", "--controls", "tv:0..60000", "--use", "flexible", "--follows", "clicks=tv", "--lang", "ko", "--json")
     said = run(*words, *SMALL)
@@ -141,7 +143,7 @@ def test_a_band_needs_two_members_and_a_judge_the_same_columns() -> None:
         plan.Goal(risk=0.7)
 
 
-@pytest.mark.parametrize("file", [pytest.param("robyn", marks=pytest.mark.slow), "online"])
+@pytest.mark.parametrize("file", [slow("robyn"), slow("online")])
 def test_real_files_run_from_csv_to_report_in_one_command(run: Callable[..., Said], data: Path, tmp_path: Path, file: str) -> None:
     robyn = (str(data / "ads/robyn_weekly/dt_simulated_weekly.csv"), "--target", "revenue", "--controls", "tv_S,ooh_S,print_S,facebook_S,search_S")
     online = (str(data / "ads/online_advertising/daily_total.csv.gz"), "--target", "sales", "--controls", "ad_spend", "--follows", "clicks=ad_spend")

@@ -28,6 +28,7 @@ from foretell.storage import load, save
 from foretell.task import Task
 from foretell.train import Curves
 from foretell.words import number, percent, stamp, wall, words
+from laws import slow
 from test_plotting import STRANGE, ahead, some, trial
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -82,7 +83,7 @@ def lang(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.mark.parametrize("series", [1, 40])
+@pytest.mark.parametrize("series", [1, slow(40)])
 def test_the_page_is_whole_and_loads_nothing(tmp_path: Path, series: int, lang: str) -> None:
     text = written(tmp_path, some(series), lang)
     read = Page(text)
@@ -110,7 +111,7 @@ def test_pictures_carry_the_data(tmp_path: Path) -> None:
     np.testing.assert_allclose(values, data.values[0, -24:, 0], rtol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{}, {"backtest": None}, {"forecast": None}, {"forecast": None, "backtest": None}])
+@pytest.mark.parametrize("changes", [{}, slow({"backtest": None}), slow({"forecast": None}), {"forecast": None, "backtest": None}])
 def test_the_same_values_give_the_same_bytes(tmp_path: Path, changes: dict[str, None]) -> None:
     data = some(2)
     first = written(tmp_path, data, **changes)

@@ -21,6 +21,7 @@ from foretell.optim import Optimizer
 from foretell.supervised import train
 from foretell.task import Batch
 from foretell.train import Progress, Trained, Training
+from laws import slow
 
 CONTEXT, HORIZON, LEVELS = 6, 2, (0.1, 0.9)
 NAMES = ("bread", "milk", "eggs", "salt", "rice")
@@ -109,7 +110,7 @@ def same(one: Trained, other: Trained) -> None:
 EARLY = Training(loss="mse", epochs=40, batch=16, patience=3, optimizer={"rate": 0.03})
 
 
-@pytest.mark.parametrize("kind", ["momentum", "rmsprop", "adam", "adamw"])
+@pytest.mark.parametrize("kind", [slow("momentum"), slow("rmsprop"), "adam", slow("adamw")])
 def test_members_train_as_alone_to_their_own_end(kind) -> None:
     training = EARLY.model_copy(update={"optimizer": EARLY.optimizer.model_copy(update={"kind": kind, "schedule": "cosine", "first_decay": 30})})
     options = {"l2": 1e-3, "drop": 0.2}
@@ -127,6 +128,7 @@ def test_members_train_as_alone_to_their_own_end(kind) -> None:
     assert len(set(ends)) > 1, "every member stopped together: the test shows nothing"
 
 
+@pytest.mark.slow
 def test_members_are_as_alone_in_float32_over_100_steps() -> None:
     training = EARLY.model_copy(update={"epochs": 10, "patience": 50})
     together = fit(training, dtype=torch.float32, net={"drop": 0.1})
@@ -286,7 +288,7 @@ def test_short_memory_gets_smaller_pieces_to_the_same_result() -> None:
         fit(training, net={"limit": 0})
 
 
-@pytest.mark.parametrize("kind", ["sgd", "rmsprop", "adam"])
+@pytest.mark.parametrize("kind", ["sgd", slow("rmsprop"), slow("adam")])
 def test_a_checkpoint_goes_on_to_the_same_bits(tmp_path, kind) -> None:
     training = EARLY.model_copy(update={"epochs": 8, "optimizer": EARLY.optimizer.model_copy(update={"kind": kind})})
     path = tmp_path / "run.checkpoint"

@@ -34,6 +34,7 @@ class Killed(BaseException):
     """As SIGKILL: nothing catches it."""
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_to_the_result_of_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed twice: between two trials, and within one, after its epochs were told to the study."""
     panel = plain(200, ("a",))
@@ -67,6 +68,7 @@ def test_a_killed_search_goes_on_to_the_result_of_one_that_was_not(tmp_path: Pat
     assert len(searched(panel, path=path).trials) == 8, "a finished search is not gone on with"
 
 
+@pytest.mark.slow
 def test_the_first_trial_is_the_net_as_it_is_and_the_best_is_made_of_its_options() -> None:
     panel = plain(200, ("a",))
     study = searched(panel, 5)
@@ -91,6 +93,7 @@ def test_nothing_outside_the_data_given_is_used() -> None:
     assert told(searched(cut, 3)) == told(searched(other, 3))
 
 
+@pytest.mark.slow
 def test_hopeless_trials_are_ended_early() -> None:
     panel = plain(200, ("a",))
     space = {"rate": (0.001, 0.002, 0.003, 3.0)}

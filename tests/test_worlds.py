@@ -1,5 +1,6 @@
 """Simulated worlds: the same seed gives the same world, the truth in them is what they say, and they say they are simulated."""
 
+import pytest
 import torch
 
 from foretell import Task, Training, forecast
@@ -75,6 +76,7 @@ def test_drivers_add_up_to_the_sales_without_noise() -> None:
         drivers(lag=40)
 
 
+@pytest.mark.slow
 def test_additive_methods_find_the_drivers_in_a_trained_net() -> None:
     """Price and event of the step itself, and the reach of the campaign at its lag: in units, on days the net has not seen."""
     world = drivers(0)
