@@ -36,6 +36,7 @@ def test_tetuan(data: Path) -> None:
     assert 0.74 <= found["coverage-80"] <= 0.86
 
 
+@pytest.mark.slow
 def test_nord_pool(data: Path) -> None:
     columns = list(table(data / "bench/epf_nord_pool/NP.csv.gz").values())[1:4]
     values = np.stack([np.asarray(c, dtype=np.float32) for c in columns], -1)
@@ -70,6 +71,7 @@ def mean_squared_error(model: Forecaster, panel: Panel, first: int) -> float:
     return float(torch.cat(errors).mean())
 
 
+@pytest.mark.slow
 def test_m4_hourly(data: Path) -> None:
     """One ridge a series; OWA as the competition has it, with its naive 2 at sMAPE 18.383, MASE 2.395."""
     with gzip.open(data / "bench/monash/m4_hourly_dataset.tsf.gz", "rt", encoding="latin-1") as lines:

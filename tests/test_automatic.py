@@ -91,6 +91,7 @@ def test_backtest_with_neighbours(run: Callable[..., Said], tmp_path: Path) -> N
     assert all(name in said.out for name in ("lightgbm", "xgboost", "autoets", "theta"))
 
 
+@pytest.mark.slow
 def test_tune_goes_on_and_is_tested_on_what_it_has_not_seen(run: Callable[..., Said], tmp_path: Path) -> None:
     words = ("tune", "shop.csv", *SMALL, "--net", "lightgbm:rounds=20,least=5,patience=5", "--study", "s.db")
     first = run(*words, "--budget", "2", "--out", "a")

@@ -72,7 +72,7 @@ def test_parts_beyond_the_largest_are_summed() -> None:
     assert named("same time 2 days before", words("ko")) == "2일 전 같은 시각" and named("price before", words("en")) == "price until now"
 
 
-@pytest.mark.parametrize("lang", ["en", "ko"])
+@pytest.mark.parametrize("lang", ["en", slow("ko")])
 def test_the_page_stands_alone(lang: str, tmp_path: Path) -> None:
     panel = rich()
     model = fitted("lstm on ridge", panel)

@@ -277,6 +277,7 @@ def test_a_scenario_that_cannot_be_gets_its_sentence(scenarios: Mapping[str, Map
         plan.what_if(model, with_ahead(panel, 129, {"b": torch.zeros(2, 4)}), scenarios)
 
 
+@pytest.mark.slow
 def test_nothing_that_was_handed_in_is_changed() -> None:
     _, panel, model = mixed()
     before: list[Tensor] = [panel.values.clone(), *(w.clone() for w in model.weights.values())]
