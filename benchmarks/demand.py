@@ -5,18 +5,29 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from common.data import DATA
+from common.spread import Spread
 from common.tables import Table, page
 
 import foretell as ft
 from foretell import MovingAverage, Panel, Task, Training, forecast
+from foretell.forecast import Member
+from foretell.forecaster import Net
 from foretell.neighbours import Boosting, Statistical
-from foretell.nets import SeasonalRidge
+from foretell.nets import PeriodKernel, SeasonalRidge
+from foretell.nets.period_kernel import presets
+from foretell.transform.price import price_channels
 
 HORIZON, BLOCKS = 28, 3
 STOP = 0.02  # of the days, for choices; nothing is kept back for bands here, which the table does not judge
+PRICES = ("price_change", "price_relative")
+LAGS = (1, 2, 3, 4, 5, 6, 7, 8, 13, 14, 15, 20, 21, 22, 27, 28, 29, 42, 56, 364)
+TREES = Boosting(objective="tweedie", lags=LAGS, means=(7, 14, 28, 56, 182), history=400)
+TOGETHER = PeriodKernel(kernels=8, filters=8, size=8, dense=32, ahead=32, own_head=True)
+LONG = {"batch": 512, "epochs": 20, "patience": 4}  # of one net for all: a hundred thousand windows an epoch
 Fit = Callable[[Panel], ft.Forecaster]
 
 
@@ -34,15 +45,17 @@ def main() -> None:
     """Both sources, each with a page of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", help="sources, with commas between: m5,online_retail", default="m5,online_retail")
-    parser.add_argument("--rows", help="models, with commas between; left out: all", default="")
+    parser.add_argument("--rows", help="models, with semicolons between; left out: all but those that take hours", default="")
+    parser.add_argument("--seeds", type=int, default=3, help="of rows that draw random numbers")
+    parser.add_argument("--slow", action="store_true", help="the notebook's configuration too: hours")
     parser.add_argument("--earlier", type=int, default=0, help="judge on the blocks so many blocks before the last: where choices are made")
     parser.add_argument("--quick", action="store_true", help="a few series and one block: shows that it runs")
     asked = parser.parse_args()
     for name in asked.only.split(","):
-        run(name, asked.rows, asked.earlier, asked.quick)
+        run(name, asked)
 
 
-def run(name: str, rows: str, earlier: int, quick: bool) -> None:
+def run(name: str, asked: argparse.Namespace) -> None:
     """One source's page; if the files are not there, the page says so and an older result stays."""
     made = {"m5": m5, "online_retail": online_retail}[name]
     sheet = page(f"demand-{name.replace('_', '-')}", f"How accurate: {name.replace('_', ' ')}, 28 days ahead", made.__doc__ or "")
@@ -50,7 +63,7 @@ def run(name: str, rows: str, earlier: int, quick: bool) -> None:
     if source is None:
         sheet.publish([], quick=True, missing=["the files are not in FORETELL_DATA (default ../shared/data)"])
         return
-    sheet.publish([compared(source, rows, earlier, quick)], quick=quick or bool(rows) or bool(earlier))
+    sheet.publish([compared(source, asked)], quick=asked.quick or bool(asked.rows) or bool(asked.earlier))
 
 
 def m5() -> Source | None:
@@ -63,9 +76,10 @@ def m5() -> Source | None:
     if not folder.is_dir():
         return None
     panel = ft.read_m5(folder, "state-item", sales="sales_28items_10stores_d1_d1941.parquet").with_calendar("weekday", "weekend", "dayofyear", "halfyear")
-    known = ("price", "snap", "cultural", "national", "religious", "sporting", *ft.calendar_of(panel))
+    panel = price_channels(panel, "price")
+    known = ("price", *PRICES, "snap", "cultural", "national", "religious", "sporting", *ft.calendar_of(panel))
     revenue = panel.channel("sales").nan_to_num() * panel.channel("price").nan_to_num()
-    return Source("M5, 84 state-item series", panel, Task(target="sales", known=known, context=56, horizon=HORIZON, floor=0), revenue)
+    return Source("M5, 84 state-item series", panel, Task(target="sales", known=known, past=(), context=56, horizon=HORIZON, floor=0), revenue)
 
 
 def online_retail() -> Source | None:
@@ -76,44 +90,83 @@ def online_retail() -> Source | None:
     file = DATA / "retail" / "online_retail_daily" / "uk_top200_daily.parquet"
     if not file.is_file():
         return None
-    frame = pl.read_parquet(file).with_columns(price=pl.col("price").fill_null(strategy="forward").over("item_id"))
+    frame = pl.read_parquet(file).with_columns(price=pl.when(pl.col("price") > 0).then("price").fill_null(strategy="forward").over("item_id"))
     begun = (pl.col("quantity") > 0).cum_max().over("item_id")
     frame = frame.sort("item_id", "date").with_columns(quantity=pl.when(begun).then(pl.col("quantity").cast(pl.Float64)), item_id=pl.col("item_id").cast(str))
     holiday = (pl.col("uk_holiday").fill_null("") != "").cast(pl.Float64).alias("uk_holiday")
     panel = ft.read(frame.select("item_id", "date", "quantity", "price", holiday), id="item_id", time="date")
-    panel = panel.with_calendar("weekday", "weekend", "dayofyear", "halfyear")
-    known = ("price", "uk_holiday", *ft.calendar_of(panel))
+    panel = price_channels(panel.with_calendar("weekday", "weekend", "dayofyear", "halfyear"), "price")
+    known = ("price", *PRICES, "uk_holiday", *ft.calendar_of(panel))
     revenue = panel.channel("quantity").nan_to_num() * panel.channel("price").nan_to_num()
-    return Source("Online retail, 200 items", panel, Task(target="quantity", known=known, context=56, horizon=HORIZON, floor=0), revenue)
+    return Source("Online retail, 200 items", panel, Task(target="quantity", known=known, past=(), context=56, horizon=HORIZON, floor=0), revenue)
 
 
-def contenders(task: Task) -> Mapping[str, Fit]:
-    """The rows beside the seasonal naive, which every backtest has."""
-    fit = partial(forecast.fit, task=task, training=Training(stop=STOP, calibrate=0))
-    counts = Training(stop=STOP, calibrate=0, scale="mean")
+class Row(NamedTuple):
+    """How a row is fitted from a seed; `drawn` if it draws random numbers, `slow` if it takes hours."""
+
+    fit: Callable[[int], Fit]
+    drawn: bool = False
+    slow: bool = False
+
+
+def contenders(task: Task) -> Mapping[str, Row]:
+    """The rows beside the seasonal naive, which every backtest has. Trees read prices against their own past too; others do by themselves."""
+    lean = task.model_copy(update={"known": tuple(name for name in task.known if name not in PRICES)})
+    plain, counts = Training(stop=STOP, calibrate=0), Training(stop=STOP, calibrate=0, scale="mean", loss="mse")
+    notebook = presets()["notebook"]
+
+    def fit(net: Net, training: Training = counts, *, of: Task = lean, per_series: bool = False) -> Callable[[int], Fit]:
+        return lambda seed: partial(forecast.fit, task=of, net=net, training=training.model_copy(update={"seed": seed}), per_series=per_series)
+
+    def mixed(seed: int) -> Fit:
+        seeded = counts.model_copy(update={"seed": seed})
+        nets = {
+            "ridge": Member(SeasonalRidge(), seeded, per_series=True),
+            "trees": Member(TREES, plain.model_copy(update={"seed": seed})),
+            "net": Member(TOGETHER, seeded.model_copy(update=LONG)),
+        }
+        return partial(forecast.ensemble, task=task, nets=nets, training=seeded)
+
     return {
-        "moving average, 28 days": partial(fit, net=MovingAverage(window=28)),
-        "AutoETS": partial(fit, net=Statistical()),
-        "LightGBM, Tweedie": partial(fit, net=Boosting(objective="tweedie")),
-        "one seasonal ridge for all": partial(fit, net=SeasonalRidge(), training=counts),
-        "a seasonal ridge per item": partial(fit, net=SeasonalRidge(), training=counts, per_series=True),
+        "moving average, 28 days": Row(fit(MovingAverage(window=28), plain)),
+        "AutoETS": Row(fit(Statistical(), plain)),
+        "LightGBM, Tweedie": Row(fit(TREES, plain, of=task), drawn=True),
+        "one seasonal ridge for all": Row(fit(SeasonalRidge())),
+        "a seasonal ridge per item": Row(fit(SeasonalRidge(), per_series=True)),
+        "a net per item": Row(fit(PeriodKernel(), per_series=True), drawn=True),
+        "one net, labels as embeddings": Row(fit(TOGETHER.model_copy(update={"own_head": False}), counts.model_copy(update=LONG)), drawn=True),
+        "one net, own heads": Row(fit(TOGETHER, counts.model_copy(update=LONG)), drawn=True),
+        "ensemble: ridge per item, trees, one net": Row(mixed, drawn=True),
+        "the notebook's configuration, a net per item": Row(
+            fit(notebook.net, Training.model_validate({**notebook.training, "stop": STOP, "calibrate": 0}), per_series=True), drawn=True, slow=True
+        ),
     }
 
 
-def compared(source: Source, rows: str, earlier: int, quick: bool) -> Table:
-    """A row a model: the three errors, means over the blocks."""
-    panel = source.panel.pick(*source.panel.series[:6]) if quick else source.panel
+def compared(source: Source, asked: argparse.Namespace) -> Table:
+    """A row a model: the three errors, means over the blocks, and over the seeds of what draws random numbers."""
+    panel = source.panel.pick(*source.panel.series[:6]) if asked.quick else source.panel
     at = [source.panel.series.index(s) for s in panel.series]
-    if earlier:
-        panel = panel.until(panel.last(*source.task.target) - earlier * HORIZON)
-    models = contenders(source.task)
-    chosen = {name: fit for name, fit in models.items() if not rows or name in rows.split(",")}
+    if asked.earlier:
+        panel = panel.until(panel.last(*source.task.target) - asked.earlier * HORIZON)
+    rows = contenders(source.task)
+    wanted = asked.rows.split(";") if asked.rows else [name for name, row in rows.items() if asked.slow or not row.slow]
+    seeds = {name: range(asked.seeds if rows[name].drawn else 1) for name in wanted}
+    models = {f"{name}#{seed}": rows[name].fit(seed) for name in wanted for seed in seeds[name]}
     # The ridge that every backtest adds is the one for context, a map of hundreds of weights a step: here the ridge for demand stands in.
-    result = ft.backtest({"ridge": models["a seasonal ridge per item"], **chosen}, panel, task=source.task, windows=1 if quick else BLOCKS, watch=told)
-    shown = [m for m in result.models if m != "ridge"]
-    body = [(m, *(f"{v:.4f}" for v in errors(result, m, panel, source.revenue[at])), f"{(result.seconds or {})[m]:.1f}") for m in shown]
+    stand_in = rows["a seasonal ridge per item"].fit(0)
+    result = ft.backtest({"ridge": stand_in, **models}, panel, task=source.task, windows=1 if asked.quick else BLOCKS, watch=told)
+    of = {name: errors(result, name, panel, source.revenue[at]) for name in result.models}
+    taken = result.seconds or {}
+    body = [("seasonal naive", "", *(f"{v:.4f}" for v in of["seasonal_naive"]), f"{taken['seasonal_naive']:.1f}")]
+    for name in wanted:
+        every = [of[f"{name}#{seed}"] for seed in seeds[name]]
+        mean = [Spread.of([one[metric] for one in every]) for metric in range(3)]
+        cells = [f"{sum(one[m] for one in every) / len(every):.4f}" + (f" [{mean[m].low:.4f}, {mean[m].high:.4f}]" if len(every) > 1 else "") for m in range(3)]
+        seconds = sum(taken[f"{name}#{seed}"] for seed in seeds[name]) / len(every)
+        body.append((name, len(every) if rows[name].drawn else "", *cells, f"{seconds:.1f}"))
     blocks = f"{len(result.cutoff)} blocks from {str(result.clock.local(int(result.cutoff.min()) + 1))[:10]}"
-    return Table(f"{source.about}: {blocks}", ("model", "RMSSE", "RMSSE by revenue", "WAPE", "seconds"), body)
+    return Table(f"{source.about}: {blocks}", ("model", "seeds", "RMSSE", "RMSSE by revenue", "WAPE", "seconds"), body)
 
 
 def errors(result: ft.Backtest, model: str, panel: Panel, revenue: torch.Tensor) -> Sequence[float]:

@@ -82,6 +82,15 @@ def test_without_the_extra_its_rows_are_missing_and_named(monkeypatch: pytest.Mo
     assert "foretell.choosing" in sys.modules
 
 
+def test_demand_is_asked_of_a_seasonal_ridge_too() -> None:
+    from foretell import choosing
+
+    days = from_array(np.random.default_rng(0).poisson(3.0, (2, 200, 1)).astype(np.float32), step="D")
+    daily = Task(target="y", context=14, horizon=7)
+    assert "seasonal ridge, one a series" in choosing._candidates(days, daily.model_copy(update={"floor": 0.0}), Training())[0]
+    assert "seasonal ridge, one a series" not in choosing._candidates(days, daily, Training())[0]
+
+
 def test_what_is_asked_wrongly_is_said() -> None:
     panel = plain(120)
     with refused(TaskError, "nothing to choose from"):

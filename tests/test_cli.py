@@ -283,7 +283,8 @@ def test_help_and_version(run: Callable[..., Said]) -> None:
         assert group in said.out
     for spec, lines in ((Reading, READS), (Task, ASKS), (Training, TRAINS), (Optimizer, STEPS)):
         missing = set(spec.model_fields) - set(lines)
-        assert missing == ({"levels"} if spec is Task else set()), f"no flag for {missing}"  # --level, in percent, serves for the levels
+        # --level, in percent, serves for the levels; the steps ahead of single series follow from --horizon period.
+        assert missing == ({"levels", "each"} if spec is Task else set()), f"no flag for {missing}"
 
 
 def test_the_lessons_file_goes_to_a_report_in_one_command(whole: Callable[..., Said], data: Path, tmp_path: Path) -> None:
@@ -301,7 +302,7 @@ WRONG = [
     ("forecast power.csv", "which column is to be forecast? Say --target and one of: Temperature, Usage"),
     ("forecast power.csv --target Usgae", 'no target channel "Usgae": did you mean "Usage"?'),
     ("forecast power.csv --target Usage --known Wind", 'no known channel "Wind"'),
-    ("forecast power.csv --target Usage --horizon 0", "horizon must be greater than or equal to 1; got 0"),
+    ("forecast power.csv --target Usage --horizon 0", 'horizon must be at least 1 step, or "period": of each series its own; got 0'),
     ("forecast power.csv --target Usage --horizon soon", "--horizon"),
     ("forecast power.csv --target Usage --hirizon 6", "Did you mean --horizon?"),
     ("forecast power.csv more.csv --target Usage", '"more.csv" is one word too many'),

@@ -7,7 +7,7 @@ import torch
 
 from foretell import Panel, Task
 from foretell.feed import Feed
-from foretell.task import Source, fit_scaling, roles_of, split, windows
+from foretell.task import Batch, Source, fit_scaling, roles_of, split, windows
 from laws import PLAIN, plain
 
 
@@ -76,3 +76,19 @@ def test_past_values_are_copies_of_the_panel() -> None:
     for n, o in enumerate(origin.tolist()):
         assert torch.equal(batch.past[0, n], panel.values[1, o - 11 : o + 1])
         assert torch.equal(batch.goal[0, n], panel.values[1, o + 1 : o + 4, :1])
+
+
+@pytest.mark.parametrize("spans", [None, (12, 5, 9)])
+def test_a_joined_table_hands_out_what_the_views_do(spans: tuple[int, ...] | None) -> None:
+    """Gaps inside, before and after; a known channel with gaps ahead; contexts that differ by series."""
+    panel = uneven()
+    values = panel.values.clone()
+    values[0, 20:24, 1] = values[1, 60:63, 1] = values[2, 95:, 1] = torch.nan
+    panel = replace(panel, values=values)
+    task = PLAIN.model_copy(update={"known": ("x",)})
+    source = Source(panel, roles_of(task, panel), fit_scaling(panel, task.target, "identity"), 12, 3, spans=None if spans is None else torch.tensor(spans))
+    feed = Feed.of(source, split(panel, task, stop=0.2, calibrate=0.1), 3, apart=False)
+    series, origin = feed.train.at(torch.arange(len(feed.train)))
+    assert feed.table is not None and int(origin.min()) == (11 if spans is None else 4)
+    for name, fast, plainly in zip(Batch._fields, feed.table.batch(source, series, origin), source.batch(series, origin), strict=True):
+        assert torch.equal(fast, plainly), name

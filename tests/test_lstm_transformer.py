@@ -12,8 +12,9 @@ from torch import Generator, Tensor, nn
 import foretell as ft
 from foretell import Panel, Task, TaskError, Training, forecast
 from foretell.nets import LSTMTransformer
+from foretell.nets.labels import Embedding
 from foretell.nets.layers import Shape
-from foretell.nets.lstm_transformer import Embedding, LSTMTransformerNet
+from foretell.nets.lstm_transformer import LSTMTransformerNet
 from foretell.noise import Noise, noise_keys
 from foretell.optim import Optimizer
 from laws import plain, refused

@@ -45,6 +45,17 @@ def test_packs_are_one_computation_in_parts() -> None:
     assert parts.facts["packs"] == 3 and parts.parts[0].rows == sum(model.parts[0].rows for model in alone)
 
 
+def test_packs_are_of_one_length_and_then_of_as_many_periods() -> None:
+    """A wave or none: those without come first, and before them a series that begins late."""
+    wave = 5 * torch.sin(2 * torch.pi * torch.arange(160) / 7)
+    waves = torch.stack([wave, 0 * wave, wave, wave, 0 * wave, wave, wave]) + 20
+    waves[6, :20] = torch.nan
+    panel = ft.from_array(waves, ("y",), tuple("abcdefg"), step="D")
+    task = Task(target="y", context=30, horizon=3)
+    assert list(packed(panel, task, 2, NET)) == [("b", "g"), ("a", "e"), ("c", "d"), ("f",)]
+    assert list(packed(panel, task, 2)) == [("a", "g"), ("b", "c"), ("d", "e"), ("f",)]
+
+
 @pytest.mark.slow
 def test_processes_give_what_one_gives() -> None:
     panel = rich(SERIES[:2])

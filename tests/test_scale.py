@@ -10,6 +10,7 @@ from torch import Tensor
 from foretell.clock import Clock
 from foretell.errors import TaskError
 from foretell.panel import from_array as panel
+from foretell.transform.saturating import fit_saturating
 from foretell.transform.scale import CHUNK, KINDS, Scale, fit_scale
 from foretell.transform.season import cycle_of, fit_index, places
 from naive import quantile_map, seasonal_ratio
@@ -217,3 +218,21 @@ def test_the_mean_scale_leaves_zero_and_divides_by_the_mean_size() -> None:
     scaled = fit_scale("mean", x).apply(x, torch.arange(2))
     torch.testing.assert_close(scaled[0, :, 0], torch.tensor([0.0, 1.0, torch.nan, 2.0], dtype=torch.float64), equal_nan=True)
     assert torch.equal(scaled[1], x[1])
+
+
+def test_the_notebooks_scaler_is_scikit_learns() -> None:
+    """Counts with many zeros and a smooth series, inside and beyond what was fitted; both directions stand still at the ends."""
+    from sklearn.preprocessing import QuantileTransformer
+
+    draw = np.random.default_rng(0)
+    train = np.stack([draw.poisson(1.5, 1000), draw.normal(size=1000)])
+    probe = np.concatenate([np.linspace(-3, 9, 400), np.arange(-2, 12)])
+    scores = np.linspace(-6, 6, 301)
+    scale = fit_saturating(torch.tensor(train)[..., None].double())
+    got, back = (way(torch.tensor(x).expand(2, -1)[..., None], torch.arange(2))[..., 0] for way, x in ((scale.apply, probe), (scale.invert, scores)))
+    for one, values in enumerate(train):
+        peer = QuantileTransformer(n_quantiles=1000, output_distribution="normal", subsample=None).fit(values[:, None].astype(float))
+        np.testing.assert_allclose(got[one].numpy(), peer.transform(probe[:, None])[:, 0], atol=1e-6)
+        np.testing.assert_allclose(back[one].numpy(), peer.inverse_transform(scores[:, None])[:, 0], atol=1e-6)
+    empty = fit_saturating(torch.full((1, 5, 1), torch.nan))
+    assert empty.apply(torch.tensor([[[torch.nan], [0.0]]]), torch.tensor([0])).isnan().tolist() == [[[True], [False]]]

@@ -6,7 +6,7 @@ import torch
 from statsmodels.nonparametric.smoothers_lowess import lowess
 from torch import Tensor
 
-from foretell.transform.smooth import continued, end_line, loess
+from foretell.smooth import continued, end_line, loess
 
 
 def wandering(count: int, length: int, seed: int = 0) -> Tensor:

@@ -21,11 +21,13 @@ from .interval import Conformal, kept, scores_of
 from .nets import Ridge
 from .outcome import Part, probs_of
 from .panel import Panel
+from .periodic import resolved
 from .scoreboard import Backtest, naive_errors
-from .task import Source, Task, split
+from .task import PERIOD, Source, Task, split
 from .train import Training
 
 Fit = Callable[[Panel], Forecaster]
+CUTBACKS = 5  # times that periods are sought again in less, when the first origin lies before what they were found in
 LEAST = 10  # known cuts from which bands can roll; before that they are the model's own
 SPAN = 14  # cuts in the running mean of the errors' size
 RECENT = 100  # past cuts whose errors set the bands: enough for a steady quantile, few enough to follow a drift
@@ -72,7 +74,9 @@ def backtest(
     `windows`, only at the first of `test`). `task` may be left out if a model is functools.partial(forecast.fit, task=...);
     the added rows then take its training, too.
     """
-    task = task or _task_in(models)
+    asked = task or _task_in(models)
+    task = told_ahead(panel, asked, windows, step, test)
+    models = models if task == asked else {name: _asking(fit, asked, task) for name, fit in models.items()}
     alike = {name: value for name, value in _words(models).items() if name in ("training", "per_series")}
     cuts = cuts_of(panel, task, windows, task.horizon if step is None else step, test)
     every = refit if refit is not None else 0 if test is not None else 1
@@ -81,6 +85,28 @@ def backtest(
     probs = task.levels if level is None else probs_of(level)
     runs = {name: _run(name, fit, panel, cuts, every, probs, watch) for name, fit in with_neighbours(models, task, **alike).items()}
     return _collected(panel, task, cuts, probs, runs)
+
+
+def told_ahead(panel: Panel, task: Task, windows: int, step: int | None, test: float | str | None) -> Task:
+    """horizon="period" told in steps, from nothing but what lies before the first origin."""
+    if task.horizon != PERIOD:
+        return task
+    last, first = panel.last(*task.target), panel.first(*task.target)
+    before = first + (last - first) * 2 // 3
+    for _ in range(CUTBACKS):
+        told = resolved(panel.until(before), task)
+        cut = cuts_of(panel, told, windows, told.horizon if step is None else step, test)[0]
+        if bool((cut >= before).all()):
+            return told
+        before = torch.minimum(cut, before)
+    raise TaskError("the periods of these series are too long for this test: use fewer windows, or a horizon in steps")
+
+
+def _asking(fit: Fit, asked: Task, told: Task) -> Fit:
+    """A row that asks the task as it was told."""
+    if isinstance(fit, partial) and fit.keywords.get("task") == asked:
+        return partial(fit.func, *fit.args, **{**fit.keywords, "task": told})
+    return fit
 
 
 def alone(name: str, fit: Fit, panel: Panel, task: Task, windows: int) -> Backtest:

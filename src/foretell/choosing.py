@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from . import forecast
-from .backtesting import Watch, backtest
+from .backtesting import Watch, backtest, told_ahead
 from .baseline import MovingAverage, SeasonalNaive
 from .errors import TaskError
 from .forecast import Learnt, Member
 from .forecaster import Forecaster, Net
 from .neighbours import Boosting, Statistical
-from .nets import LSTMTransformer, PeriodKernel, Ridge, StackedLSTM
+from .nets import LSTMTransformer, PeriodKernel, Ridge, SeasonalRidge, StackedLSTM
 from .panel import Panel
 from .scoreboard import Backtest
 from .task import Task, split
@@ -77,13 +77,15 @@ def choose(
     windows: int | None = None,
     watch: Watch | None = None,
 ) -> Choice:
-    """Picks among seasonal naive, ridge, LSTM, LSTM + Transformer, period-kernel, boosted trees, statistical methods and the
-    ensemble of them all, as far as the data are enough for them and the extra `baselines` is installed; or among `nets`.
+    """Picks among seasonal naive, ridge (of demand, a seasonal one for each series), LSTM, LSTM + Transformer, period-kernel, boosted trees,
+    statistical methods and the ensemble of them all, as far as the data are enough for them and the extra `baselines` is installed; or
+    among `nets`.
 
     Each is fitted once and judged at `windows` origins counted back from the end of `panel` (None: over a tenth of it), so
     hand it the data before your own test. The least MAE wins, or MASE of several series or targets.
     """
     training = training or Training()
+    task = told_ahead(panel, task, windows or 1, None, None)
     rows, notes = _candidates(panel, task, training) if nets is None else ({n: r if isinstance(r, Member) else Member(r) for n, r in nets.items()}, ())
     if not rows:
         raise TaskError("nothing to choose from: nets={'ridge': Ridge(), 'lstm': StackedLSTM()}, or leave nets out")
@@ -116,6 +118,8 @@ def _candidates(panel: Panel, task: Task, training: Training) -> tuple[dict[str,
     rows = {"seasonal_naive": Member(SeasonalNaive()), "moving_average": Member(MovingAverage()), "ridge": Member(Ridge())}
     if len(panel) > 1 and longest >= 2 * (task.steps_back(panel.clock) + task.horizon):
         rows["ridge, one a series"] = Member(Ridge(), per_series=True)
+        if task.floor is not None and not panel.clock.sub_daily:  # demand: few numbers a series, on levels and what is known ahead
+            rows["seasonal ridge, one a series"] = Member(SeasonalRidge(), per_series=True)
     nets: dict[str, Net] = {"lstm": StackedLSTM(), "lstm_transformer": LSTMTransformer(), "period_kernel": PeriodKernel()}
     trees: dict[str, Net] = {"lightgbm": Boosting(), "xgboost": Boosting(kind="xgboost")}
     rules: dict[str, Net] = {"autoets": Statistical(), "theta": Statistical(kind="Theta")}

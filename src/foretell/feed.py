@@ -2,54 +2,81 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
+from torch.nn import functional as F
 
 from .halves import Halves
-from .task import Batch, Source, Split, Windows, filled, windows
+from .task import Batch, Source, Split, Windows, windows
 
 PIECE = 1024  # windows of the stop part forecast at once
 ROOM = 2**24  # numbers that may be joined ahead: 64 MB; a larger panel is gathered cell by cell, at no cost in memory
+LONG = 2**15 - 1  # steps since a value was seen, at most: longer than any context that is read
 MOST = 20_000  # windows of the stop part that judge an epoch, at most, evenly spaced
+
+
+class Column(NamedTuple):
+    """Values with gaps filled by the last one seen before, 0 before the first; and the steps since it was seen, if there are gaps at all."""
+
+    values: Float[Tensor, "row channel"]
+    age: Int[Tensor, "row channel"] | None
+
+    @classmethod
+    def of(cls, values: Float[Tensor, "series step channel"], lead: int = 0) -> Self:
+        """Of every series, one after another, behind `lead` rows of nothing."""
+        seen = values.isfinite()
+        if not lead and bool(seen.all()):
+            return cls(values.flatten(0, 1), None)
+        step = torch.arange(values.shape[1])[:, None].expand_as(values)
+        last = torch.where(seen, step, -1).cummax(1).values
+        full = torch.where(last >= 0, values.gather(1, last.clamp(min=0)), 0.0).flatten(0, 1)
+        age = torch.where(last >= 0, (step - last).clamp(max=LONG), LONG).to(torch.int16).flatten(0, 1)
+        return cls(F.pad(full, (0, 0, lead, 0)), F.pad(age, (0, 0, lead, 0), value=LONG))
+
+    def runs(self, first: Int[Tensor, " n"], length: int, blank: Int[Tensor, " n"] | None = None) -> tuple[Tensor, Tensor]:
+        """Windows [n, length, channel] as `filled` gives them, and what was observed; the first `blank` steps of each count as never seen."""
+        values = _runs(self.values, first, length)
+        if self.age is None:
+            return values, torch.ones_like(values, dtype=torch.bool)
+        age, step = _runs(self.age, first, length), torch.arange(length, dtype=torch.int16)[None, :, None]
+        within = step if blank is None else step - blank.to(torch.int16)[:, None, None]
+        seen = age == 0 if blank is None else (age == 0) & (within >= 0)
+        return values.mul_(age <= within), seen
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Every step of every series, scaled and joined once, so that a window is one run of memory. Rows of series s start at s·width,
+    """Every step of every series, scaled, filled and joined once, so that a window is one run of memory. Rows of series s start at s·width,
     those of `past` as many later as it has more than the others."""
 
-    past: Float[Tensor, "place feature"]
-    known: Float[Tensor, "row known"]
+    past: Column
+    known: Column
     target: Float[Tensor, "row target"]
-    whole: bool
 
     @classmethod
     def of(cls, source: Source) -> Self:
         """Of a source that is small enough; see ROOM."""
         count, width = source.panel.values.shape[:2]
         row = torch.arange(width).expand(count, -1)
-        roles = source.roles
-        past, known, target = (source.read(c, torch.arange(count), row).flatten(0, 1) for c in (roles.features, roles.known, roles.target))
+        past, known, target = (source.read(c, torch.arange(count), row) for c in (source.roles.features, source.roles.known, source.roles.target))
         # The first series may have origins before a whole context: its runs begin among rows of nothing.
-        lead = past.new_full((0 if source.spans is None else source.context, past.shape[1]), torch.nan)
-        return cls(torch.cat([lead, past]), known, target, source.spans is None and bool(past.isfinite().all()))
+        return cls(Column.of(past, 0 if source.spans is None else source.context), Column.of(known), target.flatten(0, 1))
 
     def batch(self, source: Source, series: Int[Tensor, " n"], origin: Int[Tensor, " n"]) -> Batch:
         """What `source.batch` gives, by copies of whole windows instead of cell by cell."""
         at = series * source.panel.values.shape[1] + origin
-        lead = len(self.past) - len(self.target)
-        past = source.own(_runs(self.past, lead + at - source.context + 1, source.context), series)
-        future = _runs(self.known, at + 1, source.horizon)
-        goal = _runs(self.target, at + 1, source.horizon)
-        observed = torch.ones_like(past, dtype=torch.bool) if self.whole else past.isfinite()
-        past, future = (past, future) if self.whole else (filled(past, observed), filled(future, future.isfinite()))
+        lead = len(self.past.values) - len(self.target)
+        blank = None if source.spans is None else source.context - source.spans[series]
+        past, observed = self.past.runs(lead + at - source.context + 1, source.context, blank)
+        future, _ = self.known.runs(at + 1, source.horizon)
+        goal = source.within(_runs(self.target, at + 1, source.horizon), series)
         return Batch(past, observed, future, source.static[series], goal.nan_to_num(0.0), goal.isfinite())
 
 
-def _runs(table: Float[Tensor, "row channel"], first: Int[Tensor, " n"], length: int) -> Float[Tensor, "n length channel"]:
+def _runs(table: Shaped[Tensor, "row channel"], first: Int[Tensor, " n"], length: int) -> Shaped[Tensor, "n length channel"]:
     channels = table.shape[1]
     if not channels:
         return table.new_zeros(len(first), length, 0)

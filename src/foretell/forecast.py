@@ -14,14 +14,15 @@ from .baseline import steps_needed, with_season
 from .errors import DataError, TaskError
 from .forecaster import Forecaster, Net, least_back, scale_of
 from .interval import Conformal, conformal, normal
+from .label import labels_of
 from .learning import SIMPLE, TRAINED, learn
 from .mixture import Mixture, greedy
 from .neighbours import Boosting, Statistical
 from .nets import LSTMTransformer, PeriodKernel, Ridge, SeasonalRidge, StackedLSTM
 from .outcome import Part
 from .panel import Panel
-from .periodic import bank_of, own_context
-from .task import Source, Split, Task, count, fit_scaling, labels_of, roles_of, split, usable
+from .periodic import bank_of, own_context, resolved
+from .task import Source, Split, Task, count, fit_scaling, roles_of, split, usable
 from .train import Progress, Training
 
 NETS = (Ridge, SeasonalRidge, *TRAINED, Boosting, Statistical, *SIMPLE)
@@ -71,7 +72,7 @@ def _fitted(
 ) -> Learnt:  # fmt: skip
     began = perf_counter()
     net, training = net or (start.net if start else Ridge()), training or (start.training if start else Training())
-    net = _seasoned(net, panel.clock.season)
+    net, task = _seasoned(net, panel.clock.season), resolved(panel, task)
     if not isinstance(net, NETS):
         told = f'the text "{net}"' if isinstance(net, str) else f"the class {net.__name__}" if isinstance(net, type) else type(net).__name__
         raise TaskError(f"net must be a net such as Ridge() or StackedLSTM(), got {told}")
@@ -115,7 +116,7 @@ def ensemble(panel: Panel, task: Task, nets: Mapping[str, Net | Member], trainin
     member is saved as its recipe. TaskError if there is nothing to choose from.
     """
     rows = {name: one if isinstance(one, Member) else Member(one) for name, one in nets.items()}
-    training = training or Training()
+    training, task = training or Training(), resolved(panel, task)
     return mixed(panel, task, {name: learnt(panel, task, one, training) for name, one in rows.items()}, training, rounds=rounds)
 
 
@@ -193,8 +194,9 @@ def _source(panel: Panel, task: Task, net: Net, training: Training, parts: Split
     if isinstance(net, PeriodKernel) and own_context(task, net):
         backs = bank_of(panel, task, parts.train, net.kernels, 1, apart=apart).span.clamp(min=least_back(net))
         context, spans = int(backs.max()), backs if apart else None
-    labels = labels_of(panel) if isinstance(net, LABELLED) else ()
-    return Source(panel, roles, scaling, context, task.horizon, labels=labels, spans=spans)
+    named = isinstance(net, PeriodKernel) and not apart and len(panel) > 1
+    labels = labels_of(panel, named=named) if named or isinstance(net, LABELLED) else ()
+    return Source(panel, roles, scaling, context, task.horizon, labels=labels, spans=spans, aheads=task.ahead_of(panel.series))
 
 
 def _check_finite(panel: Panel, channels: tuple[str, ...]) -> None:

@@ -18,13 +18,14 @@ from .device import flushed
 from .errors import DataError, TaskError, nearest
 from .function import Function, marks
 from .interval import Conformal, quantiles
+from .label import Label
 from .mixture import Mixture, blended
 from .neighbours import Boosting, Statistical
 from .nets import ON_RIDGE, LSTMTransformer, PeriodKernel, Response, Ridge, SeasonalRidge, Shape, StackedLSTM, assembled
 from .outcome import Forecast, Part, probs_of
 from .panel import Panel, Recipe, as_times, positions
 from .periodic import own_context
-from .task import Batch, Label, Roles, ScaleKind, Scaling, Source, Task, fit_scaling
+from .task import Batch, Roles, ScaleKind, Scaling, Source, Task, fit_scaling
 from .train import Curves, Training
 
 Net = Ridge | SeasonalRidge | StackedLSTM | LSTMTransformer | PeriodKernel | Response | SeasonalNaive | Drift | MovingAverage | Boosting | Statistical | Mixture
@@ -86,8 +87,8 @@ class Forecaster:
 
     @property
     def back(self) -> int:
-        """Steps before an origin that a forecast reads: the context, or all that a statistical method fits."""
-        own = self.net.history if isinstance(self.net, Statistical) else 1
+        """Steps before an origin that a forecast reads: the context, or all that a statistical method fits or trees look back to."""
+        own = self.net.history if isinstance(self.net, Statistical | Boosting) else 1
         return max(self.context, own, *(one.back for one in self.mixed))
 
     @cached_property
@@ -119,7 +120,8 @@ class Forecaster:
         point, bands = self.in_units(source, output, series, probs)
         for at, _ in notes:
             point[at], bands[at] = torch.nan, torch.nan
-        return Forecast(point, bands, probs, last, panel.clock, panel.series, self.roles.target, panel.names, tuple(n for _, n in notes))
+        told = tuple(n for _, n in notes)
+        return Forecast(point, bands, probs, last, panel.clock, panel.series, self.roles.target, panel.names, told, ahead=source.aheads)
 
     def function(
         self,
@@ -179,7 +181,8 @@ class Forecaster:
         scaling = self.scaling_of(panel, first)
         part = panel if self.mixed else panel.between(first - self.back + 1, last + self.task.horizon)
         reach = max(0, last + 1 - int(part.start.max()) - part.values.shape[1])
-        return Source(part, self.roles, scaling, self.context, self.task.horizon, reach, self.labels, self.spans_of(panel.series))
+        spans, aheads = self.spans_of(panel.series), self.task.ahead_of(panel.series)
+        return Source(part, self.roles, scaling, self.context, self.task.horizon, reach, self.labels, spans, aheads)
 
     def scaling_of(self, panel: Panel, origin: int | None = None) -> Scaling:
         """The scales of a view's series; one not seen in fit takes those of its own past up to `origin`, or all of it."""
@@ -230,12 +233,12 @@ class Forecaster:
     def in_units(
         self, source: Source, output: Float[Tensor, "n horizon target slot"], series: Int[Tensor, " n"], probs: Sequence[float], bands: Conformal | None = None
     ) -> tuple[Float[Tensor, "n horizon target"], Float[Tensor, "n horizon target prob"]]:
-        """Point and quantiles in the user's units, not below the task's floor."""
+        """Point and quantiles in the user's units, not below the task's floor; NaN beyond the steps ahead that a series has."""
         at = self.spread_of(source.panel.series)
         fitted = replace(bands or self.bands, spread=at)
         both = torch.cat([output[..., :1], quantiles(output, fitted, series, probs)], -1)
         real = source.unscaled(both, series)
-        real = real if self.task.floor is None else real.clamp(min=self.task.floor)
+        real = source.within(real if self.task.floor is None else real.clamp(min=self.task.floor), series)
         return real[..., 0], real[..., 1:].cummax(-1).values
 
     def spread_of(self, series: tuple[str, ...]) -> Float[Tensor, "series target"]:
@@ -320,6 +323,7 @@ class Forecaster:
                 clock = steps + source.panel.start[:, None] - source.panel.shared_start
                 table = source.panel.shared[:, source.panel.common.index(channel)]
                 absent = ~table[clock.clamp(0, len(table) - 1)].isfinite() | (clock >= len(table))
+            absent &= torch.arange(self.task.horizon) < (absent.shape[1] if source.aheads is None else source.aheads[:, None])
             if absent.any():
                 self._say_missing(source, channel, absent, steps)
 
@@ -342,7 +346,7 @@ def least_back(net: Net) -> int:
 
 def scale_of(net: Net, training: Training) -> ScaleKind:
     """Simple methods work in the user's units; nets and ridge in those of the training's scale."""
-    counts = isinstance(net, Boosting) and net.counts
+    counts = isinstance(net, Boosting) and net.counts and training.scale != "mean"  # by the mean, zero stays zero
     return "identity" if counts or isinstance(net, SeasonalNaive | Drift | MovingAverage | Statistical | Mixture) else training.scale
 
 

@@ -53,7 +53,7 @@ def table_by(backtest: Backtest, panel: Panel, by: str | Sequence[str]) -> Any:
 def columns_by(backtest: Backtest, panel: Panel, by: str | Sequence[str]) -> dict[str, np.ndarray]:
     """The columns of `table_by` as arrays."""
     names, member = _groups(panel, backtest.series, (by,) if isinstance(by, str) else tuple(by))
-    found = {name: _only(backtest, (member == g).nonzero()[:, 0]).scores() for g, name in enumerate(names)}
+    found = {name: only(backtest, (member == g).nonzero()[:, 0]).scores() for g, name in enumerate(names)}
     order = sorted(names, key=lambda n: -float(found[n][backtest.models[-1]]["MASE"].nan_to_num(-1.0)))
     rows = [(name, model) for name in order for model in backtest.models]
     columns = {"group": np.array([n for n, _ in rows], object), "model": np.array([m for _, m in rows], object)}
@@ -93,8 +93,8 @@ def _added(values: Float[Tensor, "series *rest"], member: Int[Tensor, " series"]
     return values.new_zeros(count, *values.shape[1:]).index_add_(0, member, values)
 
 
-def _only(backtest: Backtest, rows: Int[Tensor, " some"]) -> Backtest:
-    """Of these series."""
+def only(backtest: Backtest, rows: Int[Tensor, " some"]) -> Backtest:
+    """The backtest of these series alone."""
     point = {name: x[:, rows] for name, x in backtest.point.items()}
     quantiles = {name: x[:, rows] for name, x in backtest.quantiles.items()}
     series, truth, cutoff = tuple(backtest.series[i] for i in rows.tolist()), backtest.truth[:, rows], backtest.cutoff[:, rows]

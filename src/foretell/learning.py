@@ -26,7 +26,7 @@ from .nets.period_kernel import PeriodKernelNet
 from .nets.response import ResponseNet
 from .noise import streams
 from .panel import positions
-from .periodic import bank_of, own_context, zeros_of
+from .periodic import bank_of, own_context, profile_of, zeros_of
 from .solve import solve
 from .supervised import goals_of, train
 from .task import Source, Span, Split
@@ -98,6 +98,9 @@ def _begun(net: OnRidge | Response, model: Forecaster, source: Source, parts: Sp
     inner = module.net if isinstance(module, Residual) else module
     if isinstance(inner, PeriodKernelNet):
         inner.zero = zeros_of(source, len(model.members), apart=model.per_series)
+        if inner.facts is not None:
+            told = profile_of(source.panel, model.task, parts.train, inner.length[0])
+            inner.facts.profile = told.expand(len(model.members), -1, -1).contiguous()
     if start is not None:
         module.load_state_dict(_whole(start.weights))
         return module, {}

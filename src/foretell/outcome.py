@@ -28,7 +28,8 @@ class Part(NamedTuple):
 class Forecast:
     """Point forecast and quantiles in the user's units; `origin` is the clock step of each series' last observed step.
 
-    NaN where a series had too little history; `notes` says so.
+    NaN where a series had too little history; `notes` says so. `ahead` has the steps of each series, if they differ: beyond them it is
+    NaN too, and tables have no row.
     """
 
     values: Float[Tensor, "series horizon target"]
@@ -41,6 +42,7 @@ class Forecast:
     names: Names = NAMES
     notes: tuple[str, ...] = ()
     model: str = "foretell"
+    ahead: Int[Tensor, " series"] | None = None
 
     def times(self) -> np.ndarray:
         """Wall time of every forecast step, datetime64[s] [series, horizon]."""
@@ -75,7 +77,10 @@ class Forecast:
                 low, high = self.band(level)
                 columns[f"{name}-lo-{level:g}"] = low[:, :, at].reshape(-1).numpy()
                 columns[f"{name}-hi-{level:g}"] = high[:, :, at].reshape(-1).numpy()
-        return columns
+        if self.ahead is None:
+            return columns
+        inside = (torch.arange(horizon) < self.ahead[:, None]).reshape(-1).numpy()
+        return {name: column[inside] for name, column in columns.items()}
 
     def _at(self, prob: float) -> int:
         found = [i for i, p in enumerate(self.probs) if abs(p - prob) < 1e-9]

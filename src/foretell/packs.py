@@ -18,8 +18,11 @@ from .errors import ForetellError, TaskError
 from .forecast import Member, learnt, too_short
 from .forecaster import Forecaster, Net
 from .interval import Conformal, kept
+from .nets import PeriodKernel
 from .outcome import Part
 from .panel import Panel
+from .periodic import resolved
+from .periods import dominant
 from .storage import load, save
 from .task import Scaling, Task, same_width
 from .train import Training
@@ -61,7 +64,8 @@ def fit_each(
     Packs are written to `folder`, from which a killed run goes on. A series that cannot be fitted stops no other: its forecast
     is NaN, and the model's notes name it and say why. TaskError if none can be fitted.
     """
-    asked = Question(task, net, training or Training())
+    asked = Question(resolved(panel, task), net, training or Training())
+    task = asked.task
     if asked.training.pooled:
         raise TaskError("Training(pooled=True) has one scale for all series, and a net for each knows only its own: leave pooled out")
     if size < 1:
@@ -70,7 +74,7 @@ def fit_each(
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(folder or scratch)
         home.mkdir(parents=True, exist_ok=True)
-        packs = {_mark(panel.pick(*names), asked): names for names in packed(panel, task, size)}
+        packs = {_mark(panel.pick(*names), asked): names for names in packed(panel, task, size, net)}
         failed: dict[str, str] = {}
         done = 0
         for answer in _answers(panel, packs, asked, home, count):
@@ -87,9 +91,14 @@ def fit_each(
     return replace(whole, notes=notes + whole.notes, facts={**whole.facts, "packs": len(packs), "seconds": round(time.perf_counter() - began, 3)})
 
 
-def packed(panel: Panel, task: Task, size: int) -> Iterator[tuple[str, ...]]:
-    """Names of the series, `size` at a time, those with as much to learn from side by side; inside a pack in the panel's order."""
+def packed(panel: Panel, task: Task, size: int, net: Net | None = None) -> Iterator[tuple[str, ...]]:
+    """Names of the series, `size` at a time, those with as much to learn from and, of a PeriodKernel, with as many periods side by side;
+    inside a pack in the panel's order."""
     seen = panel.values[..., [panel.own.index(c) for c in task.target if c in panel.own]].isfinite().all(-1).sum(1)
+    if isinstance(net, PeriodKernel) and len(panel) > size:
+        longest = None if task.context == "auto" else task.context
+        found = dominant(panel.channel(task.target[0]), net.kernels, longest=longest).length
+        seen = seen * (net.kernels + 1) + (found > 1).sum(1)
     for part in seen.argsort(stable=True).split(size):
         yield tuple(panel.series[i] for i in sorted(part.tolist()))
 

@@ -16,6 +16,7 @@ from .panel import Panel
 from .plotting import SHOWN, cutoffs, largest, last_cuts, per_point, plot, scaled, sizes
 from .scoreboard import Backtest
 from .spec import Spec
+from .standings import standings
 from .train import Curves
 from .weighing import weighing
 from .words import Words, decimals, number, percent, stamp, wall, words
@@ -46,6 +47,7 @@ def report(
     sections = [
         *(_forecast(forecast, panel, say) if forecast else ()),
         *(_backtest(backtest, say) if backtest else ()),
+        *(standings(backtest, panel, _hero(forecast, backtest), say) if backtest else ()),
         *([_parts(model.parts, model.clock, say)] if model and not backtest else ()),
         _data(panel, targets, say),
         *_learned(diagnosis, curves or (model.curves if model else None), say),

@@ -23,14 +23,16 @@ from .errors import FileError, ForetellError, TaskError
 from .files import CODES, JSON, read, write
 from .forecaster import Forecaster
 from .interval import Conformal
+from .label import Label
 from .mixture import Mixture
 from .neighbours import Boosting, Statistical
 from .nets import LSTMTransformer, PeriodKernel, Response, Ridge, SeasonalRidge, StackedLSTM
 from .optim import Optimizer
 from .outcome import Part
 from .panel import Names, Panel, Recipe
-from .task import Label, Roles, Scaling, Task
+from .task import Roles, Scaling, Task
 from .train import Curves, Training
+from .transform.saturating import Saturating
 from .transform.scale import Affine, Asinh, Quantile
 from .transform.season import SeasonIndex
 
@@ -67,6 +69,7 @@ def _table() -> dict[str, type[Any]]:
         "Response": Response,
         "Ridge": Ridge,
         "Roles": Roles,
+        "Saturating": Saturating,
         "Scaling": Scaling,
         "SeasonIndex": SeasonIndex,
         "SeasonalNaive": SeasonalNaive,

@@ -1,26 +1,30 @@
 """Task: the question asked of a panel; windows of it as indices; batches gathered from views."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal, NamedTuple, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_serializer, model_validator
 from torch import Tensor
 
 from .calendar import evaluate
 from .clock import Clock
-from .errors import TaskError, nearest
+from .errors import TaskError
+from .label import Label
 from .panel import Panel, positions
 from .spec import Spec
+from .transform.saturating import fit_saturating
 from .transform.scale import Scale, fit_scale
 from .transform.season import SeasonIndex, fit_index
 
 CELLS = 2**18  # cells of a panel looked at in one go: two megabytes for each step of the arithmetic on them
-BENT = ("asinh", "quantile")
-ScaleKind = Literal["identity", "mean", "minmax", "standard", "robust", "asinh", "quantile"]
+SATURATING = "saturating"
+BENT = ("asinh", "quantile", SATURATING)
+PERIOD = 0  # what horizon="period" is until the periods are known
+ScaleKind = Literal["identity", "mean", "minmax", "standard", "robust", "asinh", "quantile", "saturating"]
 
 
 def _as_tuple(value: object) -> object:
@@ -29,6 +33,12 @@ def _as_tuple(value: object) -> object:
 
 def _ascending(value: object) -> object:
     return tuple(sorted(value)) if isinstance(value, list | tuple) else value
+
+
+def _steps_or_period(value: object) -> object:
+    if isinstance(value, int) and value < 1:
+        raise ValueError('must be at least 1 step, or "period": of each series its own')
+    return PERIOD if value == "period" else value
 
 
 OneOrMany = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
@@ -40,14 +50,16 @@ class Task(Spec):
 
     `past=None` takes every other channel as observed-only input. `levels` are the quantiles a net learns; `floor` is
     the least value the target can have (0 for sales). `context="auto"` is a week of hours, four weeks of days, two
-    years of months; for a PeriodKernel each series' own longest period.
+    years of months; for a PeriodKernel each series' own longest period. `horizon="period"` is each series' own fundamental
+    period, found when a model is fitted; `each` has the steps ahead of single series, where they are fewer than the `horizon`.
     """
 
     target: OneOrMany = Field(min_length=1)
     known: OneOrMany = ()
     past: OneOrMany | None = None
     context: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    horizon: int = Field(ge=1)
+    horizon: Annotated[int, BeforeValidator(_steps_or_period)]
+    each: Mapping[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     levels: Annotated[tuple[Level, ...], BeforeValidator(_ascending)] = (0.1, 0.5, 0.9)
     floor: float | None = None
 
@@ -58,6 +70,14 @@ class Task(Spec):
         if twice:
             raise ValueError(f'channel "{twice}" is named twice; each channel is target, known or past')
         return self
+
+    @field_serializer("horizon")
+    def _told(self, value: int) -> int | str:
+        return value or "period"
+
+    def ahead_of(self, series: Sequence[str]) -> Int[Tensor, " series"] | None:
+        """Steps ahead of each of these series; None if all have the whole horizon."""
+        return torch.tensor([min(self.each.get(name, self.horizon), self.horizon) for name in series]) if self.each else None
 
     def steps_back(self, clock: Clock) -> int:
         """`context` in steps, "auto" resolved by the clock."""
@@ -130,39 +150,6 @@ class Scaling:
         return Scaling(target, own, self.common, indices)
 
 
-class Label(NamedTuple):
-    """A static fact as a net reads it: the number of its category from 1 on, 0 for one never seen; or, without categories, a
-    number in standard deviations."""
-
-    name: str
-    categories: tuple[str, ...] = ()
-    mean: float = 0.0
-    deviation: float = 1.0
-
-    def read(self, panel: Panel) -> Float[Tensor, " series"]:
-        """The fact of every series of a panel."""
-        if self.name not in panel.labels:
-            raise TaskError(f'the model knows the label "{self.name}" of every series: {nearest(self.name, panel.labels)}; give it, as labels= of ft.read does')
-        facts = panel.labels[self.name]
-        if self.categories:
-            numbers = [self.categories.index(str(f)) + 1 if str(f) in self.categories else 0 for f in facts]
-            return torch.tensor(numbers, dtype=panel.values.dtype)
-        return (torch.tensor(facts, dtype=panel.values.dtype) - self.mean) / self.deviation
-
-
-def labels_of(panel: Panel) -> tuple[Label, ...]:
-    """Every label of a panel, learned from the series that it has."""
-    found = []
-    for name, facts in panel.labels.items():
-        if all(isinstance(f, int | float) for f in facts):
-            numbers = torch.tensor(facts, dtype=torch.float64)
-            spread = float(numbers.std(correction=0))
-            found.append(Label(name, (), float(numbers.mean()), spread if spread > 0 else 1.0))
-        else:
-            found.append(Label(name, tuple(sorted({str(f) for f in facts}))))
-    return tuple(found)
-
-
 def fit_scaling(panel: Panel, targets: Sequence[str], kind: ScaleKind, *, pooled: bool = False) -> Scaling:
     """Fitted on all that the panel holds: hand it the training cut."""
     missing = [c for c in targets if c not in panel.own]
@@ -172,7 +159,10 @@ def fit_scaling(panel: Panel, targets: Sequence[str], kind: ScaleKind, *, pooled
     plain: ScaleKind = "standard" if kind in (*BENT, "mean") else kind
     indices = tuple(fit_index(panel, r.argument) for r in panel.calendar if r.kind == "index")
     shared = panel.shared if len(panel.shared) else panel.shared.new_full((1, panel.shared.shape[1]), torch.nan)
-    target = fit_scale(kind, panel.values[..., at], pooled=pooled)
+    if kind == SATURATING and pooled:
+        raise TaskError('scale="saturating" is the notebook\'s, of one item: leave pooled out')
+    values = panel.values[..., at]
+    target = fit_saturating(values) if kind == SATURATING else fit_scale(kind, values, pooled=pooled)
     return Scaling(target, fit_scale(plain, panel.values, pooled=pooled), fit_scale(plain, shared[None]), indices)
 
 
@@ -226,6 +216,7 @@ class Source:
     reach: int = 0  # steps past the panel's last row at which an origin may lie
     labels: tuple[Label, ...] = ()
     spans: Int[Tensor, " series"] | None = None  # steps back that each series reads, where that is not the whole context
+    aheads: Int[Tensor, " series"] | None = None  # steps ahead of each series, where they are fewer than the horizon
 
     @cached_property
     def backs(self) -> Int[Tensor, " series"]:
@@ -281,7 +272,14 @@ class Source:
 
     def goals(self, series: Int[Tensor, " n"], origin: Int[Tensor, " n"]) -> Float[Tensor, "n horizon target"]:
         """What the targets turned out to be, scaled; NaN where not observed."""
-        return self.read(self.roles.target, series, origin[:, None] + torch.arange(1, self.horizon + 1))
+        return self.within(self.read(self.roles.target, series, origin[:, None] + torch.arange(1, self.horizon + 1)), series)
+
+    def within(self, goals: Float[Tensor, "n horizon *rest"], series: Int[Tensor, " n"]) -> Float[Tensor, "n horizon *rest"]:
+        """NaN beyond the steps ahead that each series has."""
+        if self.aheads is None:
+            return goals
+        beyond = torch.arange(goals.shape[1]) >= self.aheads[series, None]
+        return goals.masked_fill(beyond.view(*beyond.shape, *[1] * (goals.ndim - 2)), torch.nan)
 
     def seen(self, origin: Int[Tensor, "series cut"]) -> Int[Tensor, "series cut"]:
         """How many steps of the context before an origin are observed; with less than half there is no forecast."""

@@ -19,6 +19,7 @@ from .frames import html_table, to_frame
 from .neighbours.extras import needed
 from .optim import Optimizer
 from .panel import Panel
+from .periodic import resolved
 from .task import Task
 from .train import Progress, Training
 
@@ -150,6 +151,7 @@ def tune(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     training = training or Training()
     most, seconds = _budget(budget)
+    task = resolved(panel, task)
     search = _Search(panel, task, net, training, space_of(net, task) if space is None else _given(net, space), windows or windows_of(panel, task))
     if not search.space:
         raise TaskError(f"{type(net).__name__} has nothing to search: it has no option among {', '.join((*USUAL, *RATES))}; give space=")

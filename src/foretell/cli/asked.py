@@ -7,18 +7,21 @@ from typing import Any
 
 import torch
 
+from ..backtesting import told_ahead
 from ..calendar import check_land
 from ..clock import Clock
 from ..errors import DataError, TaskError, nearest
 from ..panel import Panel
 from ..reading import Reading
-from ..reading.panels import draft
+from ..reading.panels import draft, m5_folder
 from ..reading.same_step import giveaways
 from ..reading.tables import Log
-from ..task import Task, roles_of
+from ..task import PERIOD, Task, roles_of
 from ..words import stamp, wall, words
 from .flags import Ahead
 from .screen import Screen
+
+SHARE = 0.2  # of the data, tested on if nothing else is said
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +39,7 @@ def ask(data: Path, typed: Mapping[str, Any], reading: Mapping[str, Any], ahead:
     """Reads the file and completes the question."""
     how = Reading.model_validate(reading)
     panel, notes = opened(data, how)
+    typed = {**(of_m5(panel) if m5_folder(data) else {}), **typed}
     task, panel = completed(panel, typed, ahead, screen, clocked=how.time is not None or how.start is not None)
     if ahead.future:
         measured = [k for k in task.known if k in panel.channels]
@@ -44,6 +48,17 @@ def ask(data: Path, typed: Mapping[str, Any], reading: Mapping[str, Any], ahead:
     for note in notes:
         screen.remark(f"note: {note}")
     return Asked(str(data), how, panel, task, tuple(notes))
+
+
+def of_m5(panel: Panel) -> dict[str, Any]:
+    """The competition's question: 28 days of sales ahead, never below zero; prices, snap and events are known."""
+    known = tuple(c for c in panel.channels if c != "sales")
+    return {"target": ("sales",), "horizon": 28, "known": known, "context": 56, "floor": 0.0}
+
+
+def usual(data: Path) -> dict[str, Any]:
+    """How nets are trained on M5 unless something else is said: for means, which add up, of series whose zero stays zero."""
+    return {"scale": "mean", "loss": "mse"} if m5_folder(data) else {}
 
 
 def opened(data: Path, how: Reading) -> tuple[Panel, Sequence[str]]:
@@ -63,6 +78,11 @@ def completed(panel: Panel, typed: Mapping[str, Any], ahead: Ahead, screen: Scre
     known = (*typed.get("known", ()), *(c for c in panel.calendar_channels if c not in typed.get("known", ())))
     task = Task.model_validate({**typed, "target": target, "horizon": horizon, "known": known})
     roles_of(task, panel)
+    if task.horizon != PERIOD:
+        return task, panel
+    task = told_ahead(panel, task, 1, None, SHARE)
+    steps = sorted(set(task.each.values()))
+    screen.remark(f"horizon: of each series its fundamental period, {steps[0]}" + (f" to {steps[-1]} steps" if len(steps) > 1 else " steps"))
     return task, panel
 
 
@@ -118,6 +138,8 @@ def check_future(asked: Asked) -> None:
     for name in (k for k in task.known if k in panel.channels):
         values, row = panel.channel(name), (last - panel.start)[:, None] + torch.arange(1, task.horizon + 1)
         there = values.gather(1, row.clamp(0, values.shape[1] - 1)).isfinite() & (row < values.shape[1])
+        own = task.ahead_of(panel.series)
+        there |= torch.arange(task.horizon) >= (task.horizon if own is None else own[:, None])
         if not there.all():
             one, step = (~there).nonzero()[0].tolist()
             when = stamp(wall(panel.clock, int(last[one]) + 1 + step), panel.clock)

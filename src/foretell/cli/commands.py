@@ -15,7 +15,7 @@ from ..reading import Check, Reading
 from ..reading import check as checked
 from ..task import Task
 from . import flags, runs
-from .asked import Asked, ask, check_future, completed, opened, with_future
+from .asked import Asked, ask, check_future, completed, opened, usual, with_future
 from .automatic import tuned, with_choice
 from .flags import Ahead, Level, Nets, Output, QuestionFlags, ReadingFlags, Search, Test, TrainingFlags, given
 from .networds import word_of
@@ -23,7 +23,7 @@ from .race import Race, best, final, planned, race, tested
 from .screen import Screen
 from .work import DEMO, Work, again, as_then, fitted_model, leave, page
 
-Data = Annotated[Path, Parameter(help="file of one or many series: csv, parquet, tsf, packed or not")]
+Data = Annotated[Path, Parameter(help="file of one or many series: csv, parquet, tsf, packed or not; or the folder of M5")]
 Model = Annotated[Path, Parameter(help="a model.foretell, or the run folder that holds one")]
 JSON = Annotated[bool, Parameter(help="one JSON document on stdout", group=flags.OUTPUT)]
 Asks = Annotated[QuestionFlags | None, Parameter(name="*", group=flags.QUESTION)]
@@ -46,7 +46,7 @@ def forecast(
     """
     shown, output, test = _screen(output), output or Output(), test or Test()
     ahead, nets = ahead or Ahead(), nets or Nets()
-    rows = race(nets, given(training))
+    rows = race(nets, given(training), usual(data))
     place = runs.place(output, f"foretell-{_stem(data)}")
     asked = ask(data, given(question), given(reading), ahead, shown)
     check_future(asked)
@@ -63,7 +63,7 @@ def tune(
     """
     shown, output, test = _screen(output), output or Output(), test or Test()
     search = search or Search()
-    rows = race(Nets(net=(search.net,)), given(training))
+    rows = race(Nets(net=(search.net,)), given(training), usual(data))
     place = runs.place(output, f"foretell-{_stem(data)}-tune")
     asked = ask(data, given(question), given(reading), ahead or Ahead(), shown)
     began, plan = perf_counter(), planned(asked, test)
@@ -87,7 +87,7 @@ def backtest(
     """
     shown, output, test = _screen(output), output or Output(), test or Test()
     ahead, nets = ahead or Ahead(), nets or Nets()
-    rows = race(nets, given(training))
+    rows = race(nets, given(training), usual(data))
     place = runs.place(output, f"foretell-{_stem(data)}-backtest")
     asked = ask(data, given(question), given(reading), ahead, shown)
     began, plan = perf_counter(), planned(asked, test)

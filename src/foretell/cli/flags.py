@@ -39,6 +39,9 @@ READS = {
     "derive": 'new columns from others: "ctr=clicks / impressions"',
     "labels": "columns that are facts of a series",
     "wide": "one row a series, one column a step",
+    "series": "keep only these series",
+    "hierarchy": "level at which a folder of M5 is read: item-store state-item item dept-state … total",
+    "sales": "file of sales in a folder of M5, if it has not Kaggle's name",
     "encoding": "of the text: utf-8, cp949",
     "dtype": "numbers in memory",
 }
@@ -47,7 +50,7 @@ ASKS = {
     "known": "columns whose future is known: their values must reach past the last target, in the file or by --future",
     "past": 'columns known up to now only; "none": use no other column',
     "context": "how many steps the models look back",
-    "horizon": "how many steps to forecast",
+    "horizon": 'how many steps to forecast; "period": of each series its fundamental period',
     "floor": "least value the target can have, such as 0",
 }
 TRAINS = {
@@ -81,7 +84,10 @@ STEPS = {
     "m_mul": "and so many times higher",
     "floor": "least share of the rate",
 }
-TYPED: dict[str, Any] = {"id": Words, "time": Words, "how": Words, "derive": Words, "past": Words, "known": Words, "target": Words}
+TYPED: dict[str, Any] = {
+    "horizon": int | Literal["period"], "series": Words, "id": Words, "time": Words, "how": Words, "derive": Words, "past": Words, "known": Words,
+    "target": Words,
+}  # fmt: skip
 RENAMED = {"step": "--row-step"}  # --step is how far the test's origins stand apart
 
 
@@ -234,5 +240,6 @@ class Output:
     format: Annotated[Literal["csv", "parquet"], _help("of the tables")] = "csv"
     lang: Annotated[str, _help("of the report: en, ko")] = "en"
     title: Annotated[str | None, _help("of the report")] = None
+    figures: Annotated[str | None, _help("pictures of label against prediction in the test: all, worst:12, or names of series with commas between")] = None
     json: Annotated[bool, _help("one JSON document on stdout, and nothing else there")] = False
     quiet: Annotated[bool, _help("say nothing but errors")] = False

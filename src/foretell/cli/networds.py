@@ -55,11 +55,12 @@ def kinds() -> dict[str, Kind]:
     return found | {word: Kind(one.net, one.training) for word, one in of_periods().items()}
 
 
-def contenders(words: Sequence[str], training: Options) -> list[Contender]:
-    """The rows asked for. `training` is what the flags say: it overrides a preset, and a word's own options override it."""
+def contenders(words: Sequence[str], training: Options, usual: Options = MappingProxyType({})) -> list[Contender]:
+    """The rows asked for. `training` is what the flags say: it overrides a preset, which overrides what is `usual` of the data; a
+    word's own options override it."""
     typed = [_Typed.of(word) for word in words]
     heads = [one.kind for one in typed if not one.name]
-    found = [one.row(training, alone=heads.count(one.kind) == 1) for one in typed]
+    found = [one.row(training, usual, alone=heads.count(one.kind) == 1) for one in typed]
     for at, row in enumerate(found):
         if row.name in [other.name for other in found[:at]]:
             raise TaskError(f'two rows would be called "{row.name}": give one another name, as in --net mine={typed[at].kind}:…')
@@ -91,7 +92,7 @@ class _Typed(NamedTuple):
             raise TaskError(f'--net {word}: no net "{found["kind"]}": {nearest(kind, kinds(), limit=20)}')
         return _Typed(word.strip(), (found["name"] or "").strip(), kind, found["options"] or "")
 
-    def row(self, training: Options, *, alone: bool) -> Contender:
+    def row(self, training: Options, usual: Options, *, alone: bool) -> Contender:
         """With a name of its own: the one given, the net's word, or the whole text where that word comes twice."""
         name = self.name or (self.kind if alone else self.text)
         if name in NEIGHBOURS and self.kind != name:
@@ -100,7 +101,7 @@ class _Typed(NamedTuple):
         net, of_training, of_optimizer = self._sorted(base.net)
         try:
             made = type(base.net).model_validate({**base.net.model_dump(exclude_defaults=True), **net})
-            return Contender(name, made, trained_by(base.training, training, {**of_training, "optimizer": of_optimizer}))
+            return Contender(name, made, trained_by(usual, base.training, training, {**of_training, "optimizer": of_optimizer}))
         except TaskError as error:
             raise TaskError(f"--net {self.text}: {error}") from None
 

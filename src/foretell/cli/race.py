@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from math import nan
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -23,15 +24,15 @@ from ..scoreboard import Backtest
 from ..task import Task
 from ..train import Progress, Training
 from ..words import stamp, wall
-from .asked import Asked
+from .asked import SHARE, Asked
 from .flags import Nets, Test
 from .networds import Contender, contenders, trained_by
 from .screen import Bars, Screen
 
 PACK = 128  # series with a net each that are trained in one computation
-SHARE = 0.2  # of the data, tested on if nothing else is said
 AUTO = "auto"
 BESIDE = ("lightgbm", "xgboost", "autoets", "theta")
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 BY_HAND = "stopped by hand"  # how train's note begins when Ctrl-C ended it
 
 
@@ -71,19 +72,21 @@ def each(panel: Panel, *, task: Task, net: PeriodKernel, training: Training, wat
     return fit_each(panel, task, net, training, size=PACK, watch=told)
 
 
-def race(nets: Nets, training: Mapping[str, Any]) -> Race:
-    """The rows typed, and the neighbours that every table shows, trained by the same flags."""
+def race(nets: Nets, training: Mapping[str, Any], usual: Mapping[str, Any] = NOTHING) -> Race:
+    """The rows typed, and the neighbours that every table shows, trained by the same flags; `usual` is what the data suggest, below
+    what a preset says."""
     words = [word for word in nets.net if word.strip() != AUTO]
     kinds = [re.split("[=:]", word)[0].strip().replace("-", "_") for word in words]
     words += [word for word in BESIDE if word not in kinds] if nets.neighbours else []
-    rows = contenders(words, training)
+    rows = contenders(words, training, usual)
     auto = AUTO in [word.strip() for word in nets.net]
     if nets.members > 1 and not auto and not any(row.trained for row in rows):
         listed = ", ".join(row.name for row in rows)
         raise TaskError(f"--members {nets.members} averages nets of different seeds, and {listed} draws nothing at random: use it with --net lstm")
     names = [row.name for row in rows]
-    shared = trained_by(training)
-    beside = (Contender("seasonal_naive", SeasonalNaive(), shared), Contender("ridge", Ridge(), shared))
+    # Of thousands of series a map of every step of the context would cost more than the nets: demand has its own ridge.
+    shared, ridge = trained_by(usual, training), SeasonalRidge() if usual else Ridge()
+    beside = (Contender("seasonal_naive", SeasonalNaive(), shared), Contender("ridge", ridge, shared))
     return Race(tuple(rows), tuple(one for one in beside if one.name not in names), nets.per_series, nets.members, auto)
 
 

@@ -4,7 +4,7 @@ import os
 import platform
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -14,21 +14,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..clock import Clock
 from ..diagnosis import Advice, Course, Diagnosis, Errors, Finding
 from ..errors import FileError
 from ..files import read, write
 from ..frames import to_frame
+from ..hierarchy import only
 from ..outcome import Forecast, Part
 from ..panel import Names, Recipe
 from ..scoreboard import Backtest
+from ..sketch import Sketch
 from ..storage import decode, encode
 from ..train import Curves
 from ..words import words
 from .flags import Output
 
 TYPED: ContextVar[tuple[str, ...]] = ContextVar("TYPED", default=())  # the words of the running command, for its metrics.json
+PIECE = 2000  # series whose forecasts are written at a time
 METRICS, MODEL, RESULTS, REPORT = "metrics.json", "model.foretell", "results.foretell", "report.html"
 
 
@@ -108,6 +112,24 @@ def write_table(folder: Path, name: str, columns: Mapping[str, np.ndarray], kind
         return
     whole = all((c.astype("datetime64[D]") == c).all() for c in columns.values() if c.dtype.kind == "M")
     frame.write_csv(folder / f"{name}.csv", datetime_format="%Y-%m-%d" if whole else "%Y-%m-%d %H:%M:%S")
+
+
+def write_backtest(folder: Path, backtest: Backtest, kind: str) -> None:
+    """The forecasts of the test. As parquet, those of many series go piece by piece into a folder, which polars and others read as one
+    table; names and times of all at once would take many times the memory of the numbers."""
+    if kind != "parquet" or len(backtest.series) <= PIECE:
+        write_table(folder, "backtest", backtest.columns(), kind)
+        return
+    (folder / "backtest").mkdir()
+    for at, rows in enumerate(torch.arange(len(backtest.series)).split(PIECE)):
+        write_table(folder / "backtest", f"part-{at:05d}", only(backtest, rows).columns(), kind)
+
+
+def write_sketches(folder: Path, pictures: Iterable[Sketch]) -> None:
+    """A file a picture."""
+    (folder / "figures").mkdir()
+    for one in pictures:
+        (folder / "figures" / f"{one.name}.svg").write_text(one.svg, encoding="utf-8")
 
 
 def write_results(path: Path, results: Results) -> None:

@@ -1,6 +1,7 @@
 """Work: what a command has made, written as a run folder, shown on the screen, and read again."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,10 +14,13 @@ from ..diagnosis import Diagnosis, diagnose
 from ..errors import FileError
 from ..examples import example
 from ..forecaster import Forecaster
+from ..hierarchy import columns_by
 from ..outcome import Forecast
 from ..panel import Recipe
 from ..reading import Reading
 from ..scoreboard import Backtest, By
+from ..sketch import chosen, sketches
+from ..standings import labels_of
 from ..storage import load, save
 from ..task import Task
 from ..train import Curves
@@ -104,8 +108,12 @@ def _write(work: Work, folder: Path, output: Output, facts: Mapping[str, Any]) -
     if work.forecast:
         runs.write_table(folder, "forecast", work.forecast.columns(), output.format)
     if work.backtest:
-        runs.write_table(folder, "backtest", work.backtest.columns(), output.format)
+        runs.write_backtest(folder, work.backtest, output.format)
         runs.write_table(folder, "accuracy", work.backtest.table_columns(), output.format)
+        for label in labels_of(work.backtest, work.asked.panel):
+            runs.write_table(folder, f"accuracy_by_{_plain(label)}", columns_by(work.backtest, work.asked.panel, label), output.format)
+        if output.figures:
+            runs.write_sketches(folder, sketches(work.backtest, work.name, chosen(work.backtest, work.name, output.figures), words(output.lang)))
         for by in TABLES:
             if work.backtest.truth.shape[("origin", "series", "step", "target").index(by)] > 1:
                 runs.write_table(folder, f"accuracy_by_{by}", work.backtest.table_columns(by), output.format)
@@ -115,6 +123,11 @@ def _write(work: Work, folder: Path, output: Output, facts: Mapping[str, Any]) -
     runs.write_results(folder / runs.RESULTS, work.results)
     (folder / runs.METRICS).write_text(json.dumps(plain(facts), ensure_ascii=False, allow_nan=False, indent=1) + "\n", encoding="utf-8")
     page(work, folder / runs.REPORT, output.lang, output.title)
+
+
+def _plain(label: str) -> str:
+    """A label as a part of a file's name."""
+    return re.sub(r"[^\w.-]+", "_", label)
 
 
 def page(work: Work, path: Path, lang: str, title: str | None) -> Path:

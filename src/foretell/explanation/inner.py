@@ -117,12 +117,13 @@ def cam(asked: Asked) -> Attribution:
         assert isinstance(net, PeriodKernelNet)
         inside = net.inside(batch.past)
         with torch.no_grad():
-            tokens = batch.past[..., 0] * inside[:, None], net.weighted(batch.past, inside)
+            past, ahead = net.detrended(batch.past, batch.observed)
+            tokens = past[..., 0] * inside[:, None], net.weighted(past, inside)
             own, others = (net.convolved(token, inside) for token in tokens)
             apart = net.apart(tokens[0], inside)
         leaf = own.requires_grad_()
         kept.append((leaf, apart))
-        out = net.answer(net.attended(leaf, others), inside, batch.future, batch.static)
+        out = net.answer(net.attended(leaf, others), inside, batch.future, batch.static) + ahead
         return module.ridge(*batch[:4]) + module.alpha.view(-1, 1, 1, 1, 1) * out if isinstance(module, Residual) else out
 
     told = scalar(replace(asked.whole, forward=within(asked.model, asked.whole, look)), asked.blocks, asked.of, asked.place)
@@ -203,7 +204,7 @@ def _forward(module: nn.Module, batch: Batch) -> Tensor:
 def _tokens(module: nn.Module, batch: Batch) -> Tensor:
     net = core(module)
     assert isinstance(net, PeriodKernelNet)
-    return net.attention(batch.past).flatten(2)[:, :, None]
+    return net.attention(net.detrended(batch.past, batch.observed)[0]).flatten(2)[:, :, None]
 
 
 def _rows(module: nn.Module, batch: Batch) -> Tensor:

@@ -1,6 +1,7 @@
 """Boosting: LightGBM or XGBoost on lags, through mlforecast: one model of all series, continued step by step."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -29,11 +30,13 @@ FEW = 20  # and at least: the luck of fewer would decide
 
 class Boosting(Spec):
     """Trees on lags, rolling means, the known channels now and a season ago; past-only channels are read a horizon late, labels as
-    they are.
+    categories (LightGBM; XGBoost as numbers).
 
-    `lags` in steps; None takes the near past and whole seasons. `difference` forecasts the change over so many steps, 0 the
-    value itself; None lets the stop part choose between 0 and a season, and takes the season where that part is short. `objective`
-    None follows the training's loss; tweedie and poisson are for counts and sales with many zeros, and read the values unscaled. At most `rounds` trees; with
+    `lags` in steps; None takes the near past and whole seasons. `means` are the widths of rolling means; None takes one season and
+    four. `history` are the steps that lags and means may reach back where that is more than the context. `difference` forecasts the
+    change over so many steps, 0 the value itself; None lets the stop part choose between 0 and a season, and takes the season where that
+    part is short. `objective` None follows the training's loss; tweedie and poisson are for counts and sales with many zeros, and read
+    the values unscaled, or scaled by "mean". At most `rounds` trees; with
     a stop part their number is that which was best there, with `patience` rounds of grace, and all is then learned again on both.
     """
 
@@ -47,6 +50,8 @@ class Boosting(Spec):
     share: float = Field(default=0.8, gt=0, le=1)
     tweedie_power: float = Field(default=1.1, gt=1, lt=2)
     lags: tuple[int, ...] | None = None
+    means: tuple[int, ...] | None = None
+    history: int = Field(default=0, ge=0)
     difference: int | None = Field(default=None, ge=0)
     season: int | None = Field(default=None, ge=1)
 
@@ -61,7 +66,7 @@ class Boosting(Spec):
 
     def reach(self, context: int, change: int) -> tuple[int, ...]:
         """The lags that a context can hold, beside a difference over so many steps."""
-        season = self.season or 1
+        season, context = self.season or 1, max(context, self.history)
         usual = {*range(1, min(season, 12) + 1), *(k * season + d for k in (1, 2, 3, 7) for d in (-1, 0, 1))}
         every = sorted(self.lags or (usual if season > 1 else range(1, 13)))
         most = context - 1 - change
@@ -75,13 +80,14 @@ class Boosting(Spec):
 
 
 class Table(NamedTuple):
-    """What mlforecast reads: one row a series and step, ascending."""
+    """What mlforecast reads: one row a series and step, ascending. `kinds` are the columns beside the target that are categories."""
 
     unit: np.ndarray
     step: np.ndarray
     target: np.ndarray
     beside: np.ndarray
     use: np.ndarray
+    kinds: tuple[int, ...] = ()
 
 
 class BoostingNet(nn.Module):
@@ -162,8 +168,9 @@ def pipeline(spec: Boosting, context: int, difference: int) -> Any:
     mlforecast = needed("mlforecast", "Boosting")
     means = needed("mlforecast.lag_transforms", "Boosting").RollingMean
     changes = needed("mlforecast.target_transforms", "Boosting").Differences
+    context = max(context, spec.history)
     lags, season = spec.reach(context, difference), spec.season or 1
-    widths = sorted({w for w in (season, 4 * season) if 1 < w <= context - 1 - difference})
+    widths = sorted({w for w in spec.means or (season, 4 * season) if 1 < w <= context - 1 - difference})
     rolling = {1: [means(window_size=w, min_samples=1) for w in widths]} if widths else {}
     return mlforecast.MLForecast({}, freq=1, lags=list(lags), lag_transforms=rolling, target_transforms=[changes([difference])] if difference else None)
 
@@ -216,6 +223,7 @@ def _chosen(spec: Boosting, shape: Shape, source: Source, parts: Split, table: T
 
 def _error(spec: Boosting, shape: Shape, source: Source, stop: Windows, target: int, trees: str, change: int) -> float:
     """Mean absolute error of whole horizons in the stop part, in model space."""
+    source = replace(source, context=max(source.context, spec.history))
     series, origin = stop.at(torch.arange(0, len(stop), max(1, -(-len(stop) // JUDGED))))
     batch = source.batch(series, origin)
     net = BoostingNet(spec, shape)
@@ -241,33 +249,38 @@ def rows_of(spec: Boosting, shape: Shape, source: Source, parts: Split, target: 
     use = torch.where(row <= parts.train.last[:, None], TRAIN, STOP).masked_fill(~seen, UNSEEN)
     keep = ((row >= begin[:, None]) & (row <= last[:, None])).numpy()
     unit = every[:, None].expand(-1, width).numpy()
-    return Table(unit[keep], row.numpy()[keep], full[..., target][keep], columns[keep], use.numpy()[keep])
+    before_labels = columns.shape[2] - shape.static
+    kinds = tuple(before_labels + at for at, kind in enumerate(shape.kinds) if kind)
+    return Table(unit[keep], row.numpy()[keep], full[..., target][keep], columns[keep], use.numpy()[keep], kinds)
 
 
 def _boosted(spec: Boosting, context: int, change: int, table: Table, seed: int) -> tuple[str, int]:
     """The trees as text, and how many of them are used."""
-    features, goal = pipeline(spec, context, change).preprocess(
-        long_frame(table), static_features=[], dropna=True, return_X_y=True, as_numpy=True, weight_col="use"
-    )
+    frame = pipeline(spec, context, change)
+    # Lags that reach far back are left empty where there is nothing yet, or a year's lag would cost a year of every series.
+    told = {"static_features": [], "dropna": not spec.history, "return_X_y": True, "as_numpy": True, "weight_col": "use"}
+    features, goal = frame.preprocess(long_frame(table), **told)
+    features, goal = features[np.isfinite(goal)], goal[np.isfinite(goal)]
+    kinds = [frame.ts.features_order_.index(f"x{column}") for column in table.kinds]
     use, features = features[:, 0], features[:, 1:]
     train, stop = (features[use == part] for part in (TRAIN, STOP))
     if not len(train):
         raise TaskError(f"no row to learn from: every series is shorter than the longest lag of {max(spec.reach(context, change))} steps")
-    learn = _lightgbm if spec.kind == "lightgbm" else _xgboost
-    return learn(spec, (train, goal[use == TRAIN]), (stop, goal[use == STOP]), seed)
+    rows = (train, goal[use == TRAIN]), (stop, goal[use == STOP])
+    return _lightgbm(spec, *rows, seed, kinds) if spec.kind == "lightgbm" else _xgboost(spec, *rows, seed)
 
 
 Rows = tuple[np.ndarray, np.ndarray]
 
 
-def _lightgbm(spec: Boosting, train: Rows, stop: Rows, seed: int) -> tuple[str, int]:
+def _lightgbm(spec: Boosting, train: Rows, stop: Rows, seed: int, kinds: list[int]) -> tuple[str, int]:
     lightgbm = needed("lightgbm", "Boosting(kind='lightgbm')")
     options = {
         "objective": OBJECTIVES["lightgbm"][spec.objective or "mae"], "learning_rate": spec.rate, "num_leaves": spec.leaves, "min_data_in_leaf": spec.least,
         "bagging_fraction": spec.share, "bagging_freq": 1, "feature_fraction": spec.share, "tweedie_variance_power": spec.tweedie_power,
         "seed": seed, "deterministic": True, "force_row_wise": True, "num_threads": torch.get_num_threads(), "verbosity": -1,
     }  # fmt: skip
-    data = lightgbm.Dataset(*train, params={"verbosity": -1})
+    data = lightgbm.Dataset(*train, categorical_feature=kinds, params={"verbosity": -1})
     held = [lightgbm.Dataset(*stop, reference=data)] if len(stop[0]) else []
     watch = [lightgbm.early_stopping(spec.patience, verbose=False)] if held else []
     made = lightgbm.train(options, data, num_boost_round=spec.rounds, valid_sets=held, callbacks=watch)

@@ -11,10 +11,9 @@ from torch import Generator, Tensor, nn
 
 from ..errors import TaskError
 from ..spec import Spec
-from .layers import LSTM, Attention, LayerNorm, Linear, Noise, Row, Shape, Summary, dropout, learned, uniform
+from .labels import Embedding, width_of
+from .layers import LSTM, Attention, LayerNorm, Linear, Noise, Row, Shape, Summary, dropout, learned
 from .window import Centre, Rate, Units, fold, level_of, window
-
-WIDEST = 8  # numbers a category is told in, at most
 
 
 class LSTMTransformer(Spec):
@@ -78,19 +77,6 @@ class Encoder(nn.Module):
         return out
 
 
-class Embedding(nn.Module):
-    """A category's number (from 1 on) as a few learned numbers; 0, a category never seen, is all zeros."""
-
-    def __init__(self, streams: Sequence[Generator], categories: int, width: int) -> None:
-        super().__init__()
-        self.weight = uniform(streams, categories, width, fan=1)
-
-    def forward(self, code: Float[Tensor, "member example"]) -> Float[Tensor, "member example width"]:
-        """[member, example] -> [member, example, width]."""
-        at = (code.long() - 1).clamp(min=0)[..., None]
-        return torch.take_along_dim(self.weight, at, 1) * (code > 0)[..., None]
-
-
 class LSTMTransformerNet(nn.Module):
     """The net of an LSTMTransformer. Parameters: `labels.<i>`, `layers.<i>`, `encoders.<i>`, then `reader` (if `ahead`) and `head`."""
 
@@ -100,7 +86,7 @@ class LSTMTransformerNet(nn.Module):
         self.segment = spec.segment or fold(shape.context, shape.horizon)
         self.steps = -(-shape.context // self.segment)
         kinds = shape.kinds or (0,) * shape.static
-        widths = [min(WIDEST, -(-k // 2)) for k in kinds]
+        widths = [width_of(k) for k in kinds]
         self.labels = nn.ModuleList(Embedding(streams, k, w) for k, w in zip(kinds, widths, strict=True) if k)
         self.category, self.widths = [bool(k) for k in kinds], [w for w in widths if w]
         inputs = [shape.features * self.segment] + [spec.hidden] * spec.layers

@@ -4,17 +4,19 @@ The weights are those of the notebook's network; what is computed is less, and t
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import TaskError
+from ..smooth import continued, end_line, loess
 from ..spec import Spec
 from .bank import Bank, effective, project
+from .labels import Facts, Own
 from .layers import LayerNorm, Linear, Noise, Row, Shape, Summary, dropout, learned
 from .ridge import Ridge
 from .seasonal_ridge import SeasonalRidge
@@ -30,6 +32,12 @@ class PeriodKernel(Spec):
 
     `ahead` units read what is known of each step ahead together with that state. `rectify` makes the output non-negative in
     model space, as the notebook does. With a `ridge`, fit starts from its closed form and the net learns what that misses.
+
+    With `trend` LOESS over so many steps draws each window's trend, from what the window holds and nothing after it: the net reads
+    what is left, and the trend, continued and damped, is added to what it says. The ridge has a level of its own, so this is without one.
+
+    One net for all series reads their labels as embeddings, and how strong the shared periods are in each; with `own_head` each
+    series has a small head of its own beside the shared one. A series never seen has the mean of the strengths and no head of its own.
     """
 
     kernels: int = Field(default=6, ge=1)
@@ -40,7 +48,17 @@ class PeriodKernel(Spec):
     ahead: int = Field(default=8, ge=0)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     rectify: bool = False
+    own_head: bool = False
+    trend: int = Field(default=0, ge=0)
     ridge: SeasonalRidge | Ridge | None = SeasonalRidge()
+
+    @model_validator(mode="after")
+    def _one_level(self) -> Self:
+        if self.trend and self.ridge:
+            raise ValueError(f"trend={self.trend} takes off the level that the ridge stands on: add ridge=None")
+        if self.trend == 1:
+            raise ValueError("trend=1 is no trend: a line needs 2 steps at least, four weeks are usual")
+        return self
 
     def build(self, shape: Shape, streams: Sequence[Generator], bank: Bank | None = None) -> "PeriodKernelNet":
         """The net with fresh weights, one member a stream; without a bank a single kernel as long as the window."""
@@ -63,7 +81,8 @@ class PeriodKernelNet(nn.Module):
 
     Parameters: `kernels.<i>` [member, width, filter] (centred, zero beyond the period), `biases.<i>`, `strength`, `auxiliary`,
     `query`, `key`, `value` [member, context · filter, head · size], `query_bias`, `value_bias` (a bias of the keys would cancel),
-    `out`, `smooth`, `norm`, `dense`, `head`, and with `ahead` `reader` and `told`.
+    `out`, `smooth`, `norm`, `dense`, `head`, and with `ahead` `reader` and `told`; of a net of all series also `facts`, and with
+    `own_head` `own` and `own_told`.
     """
 
     length: Int[Tensor, "member period"]
@@ -81,11 +100,18 @@ class PeriodKernelNet(nn.Module):
         self.query_bias, self.value_bias = (nn.Parameter(torch.zeros(shape.members, inner)) for _ in range(2))
         steps = min(ALIVE, shape.context)
         self.out, self.smooth = Linear(streams, inner, steps * filters), Linear(streams, steps * filters, filters)
-        self.norm, self.dense = LayerNorm(streams, filters, NORM), Linear(streams, filters + shape.static, spec.dense)
+        self.facts = Facts(streams, shape.kinds, bank.length.shape[1]) if shape.kinds else None
+        facts = self.facts.width if self.facts else shape.static
+        self.norm, self.dense = LayerNorm(streams, filters, NORM), Linear(streams, filters + facts, spec.dense)
         self.head = Linear(streams, spec.dense, shape.horizon * shape.slots)
         reads = shape.known > 0 and spec.ahead > 0
         self.reader = Linear(streams, spec.dense + shape.known, spec.ahead) if reads else None
         self.told = Linear(streams, spec.ahead, shape.slots) if reads else None
+        own = shape.kinds[0] if shape.kinds and spec.own_head else 0
+        self.own = Own(shape.members, own, spec.dense, shape.slots) if own else None
+        self.own_told = Own(shape.members, own, spec.ahead, shape.slots) if own and reads else None
+        # Each row is the line through its neighbours, so the smoother of every window is one matrix.
+        self.smoother = loess(torch.eye(shape.context, dtype=torch.float64), min(1.0, spec.trend / shape.context)).mT if spec.trend else None
         self.register_buffer("length", bank.length.clone())
         self.register_buffer("span", bank.span.clone())
         self.register_buffer("zero", torch.zeros(shape.members, shape.features - 1))
@@ -106,19 +132,32 @@ class PeriodKernelNet(nn.Module):
     ) -> Float[Tensor, "member example horizon target slot"]:
         """The forecast in scaled space; with `ridge`, what is to be added to the ridge's."""
         inside = self.inside(past)
-        return self.answer(self.mixed(past, inside)[0], inside, future, static, noise)
+        left, ahead = self.detrended(past, observed)
+        return self.answer(self.mixed(left, inside)[0], inside, future, static, noise) + ahead
+
+    def detrended(
+        self, past: Float[Tensor, "member example context feature"], observed: Bool[Tensor, "member example context feature"]
+    ) -> tuple[Float[Tensor, "member example context feature"], Tensor | float]:
+        """What the net reads of windows, and the trend to be added to what it says of them [member, example, horizon, 1, 1]."""
+        if self.smoother is None:
+            return past, 0.0
+        goal, width = past[..., 0], min(self.spec.trend, past.shape[2])
+        ahead = continued(end_line(goal[..., -width:], observed[..., -width:, 0]), self.shape.horizon)
+        return torch.cat([(goal - goal @ self.smoother.to(goal).mT)[..., None], past[..., 1:]], -1), ahead[..., None, None]
 
     def answer(self, mixed: Tensor, inside: Float[Tensor, "member context"], future: Tensor, static: Tensor, noise: Noise | None = None) -> Tensor:
         """The forecast from what attention made of the window [member, example, head · size]."""
-        state = torch.cat([self.state(mixed, inside, noise), static], -1)
+        state = torch.cat([self.state(mixed, inside, noise), static if self.facts is None else self.facts(static)], -1)
         dense = self.dense(state).relu()
         out: Tensor = self.head(dense).unflatten(-1, (self.shape.horizon, self.shape.slots))
+        out = out if self.own is None else out + self.own(dense, static)[:, :, None]
         if self.reader is not None and self.told is not None:
             # The reader on (state, known ahead), the state's part once for all steps.
             of_state, of_known = self.reader.weight.split([self.spec.dense, self.shape.known], 2)
             state = torch.baddbmm(self.reader.bias[:, None], dense, of_state.mT)
             known = (future.flatten(1, 2) @ of_known.mT).unflatten(1, future.shape[1:3])
-            out = out + self.told((known + state[:, :, None]).relu())
+            read = (known + state[:, :, None]).relu()
+            out = out + (self.told(read) if self.own_told is None else self.told(read) + self.own_told(read, static))
         return (out.relu() if self.spec.rectify else out)[:, :, :, None]
 
     def state(self, mixed: Tensor, inside: Float[Tensor, "member context"], noise: Noise | None) -> Float[Tensor, "member example filter"]:
@@ -216,6 +255,8 @@ class PeriodKernelNet(nn.Module):
         rows += [Row("smooth", (spec.filters,), learned(self.smooth) + learned(self.norm)), Row("dense", (spec.dense,), learned(self.dense))]
         if self.reader is not None and self.told is not None:
             rows.append(Row("ahead", (self.shape.horizon, spec.ahead), learned(self.reader) + learned(self.told)))
+        own = sum(learned(one) for one in (self.facts, self.own, self.own_told) if one is not None)
+        rows += [Row("labels and own heads", (self.facts.width,), own)] if self.facts is not None else []
         return Summary((*rows, Row("head", (self.shape.horizon, 1, self.shape.slots), learned(self.head))))
 
 
@@ -256,5 +297,5 @@ def presets() -> dict[str, Preset]:
     net = PeriodKernel(kernels=20, filters=32, heads=4, size=32, dense=64, ahead=0, dropout=0.2, rectify=True, ridge=None)
     optimizer = {"kind": "adam", "rate": 5e-4, "schedule": "cosine", "first_decay": 1000, "t_mul": 2.0, "m_mul": 0.9, "floor": 1e-5, "clip": 0.5}
     optimizer |= {"clip_each": True, "eps": 1e-7}
-    training = {"epochs": 300, "batch": 64, "optimizer": optimizer, "loss": "peak", "patience": 20, "scale": "quantile", "retrain": False}
+    training = {"epochs": 300, "batch": 64, "optimizer": optimizer, "loss": "peak", "patience": 20, "scale": "saturating", "retrain": False}
     return {"notebook": Preset(net, training)}

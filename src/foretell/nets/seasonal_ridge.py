@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Generator, Tensor, nn
+from torch.nn import functional as F
 
 from ..spec import Spec
 from .layers import Shape
@@ -56,6 +57,7 @@ class SeasonalRidgeNet(nn.Module):
     def __init__(self, spec: SeasonalRidge, shape: Shape) -> None:
         super().__init__()
         self.spec, self.shape = spec, shape
+        self.parts = self._parts()
         self.register_buffer("weight", torch.zeros(shape.members, shape.targets, self.inputs))
         self.register_buffer("bias", torch.zeros(shape.members, shape.targets))
         self.register_buffer("offset", torch.zeros(shape.members, shape.horizon, shape.targets, shape.levels))
@@ -83,9 +85,15 @@ class SeasonalRidgeNet(nn.Module):
         static: Float[Tensor, "member example label"],
         noise: object = None,
     ) -> Float[Tensor, "member example horizon target slot"]:
-        """[.., horizon, target, 1 + level]."""
-        read = self.read(past, observed, future)
-        point = read.level + self.bias[:, None, None] + (read.features * self.weight[:, None, None]).sum(-1)
+        """[.., horizon, target, 1 + level]. The features of known channels are not laid out: what they add is a product with the future."""
+        level, rest = self.levels(past, observed)
+        wide = rest.shape[:2]
+        of_level, of_known, of_both = self.weight.split([LEVELS, self.shape.known, self.shape.known], 2)
+        point = level + self.bias[:, None, None] + (rest * of_level[:, None, None]).sum(-1)
+        maps = torch.cat([of_known, of_both], 1).mT  # [member, known, 2 · target]
+        told = (future.flatten(1, 2) @ maps).unflatten(1, (wide[1], -1)) - (self._usual(past, observed).flatten(1, 2) @ maps)[:, :, None]
+        plain, scaled = told.split(self.shape.targets, -1)
+        point = point + plain + scaled * level
         return torch.cat([point[..., None], point[..., None] + self.offset[:, None]], -1)
 
     def penalty(self) -> Float[Tensor, " member"]:
@@ -99,17 +107,36 @@ class SeasonalRidgeNet(nn.Module):
         future: Float[Tensor, "member example horizon known"],
     ) -> Inputs:
         """The features of every step ahead. What was not observed counts for nothing; where nothing was, a feature is 0."""
-        shape, (half, whole) = self.shape, self.spans
-        season = self.spec.season or 1
-        goal, seen = past[..., : shape.targets], observed[..., : shape.targets]
-        level = _mean(goal[:, :, -half:], seen[:, :, -half:], 2)
-        near = [_mean(goal[:, :, -steps:], seen[:, :, -steps:], 2, level) - level for steps in (min(season, shape.context), whole)]
-        place = torch.arange(shape.horizon, device=past.device) % season
-        same = [(_by_place(goal[:, :, -steps:], seen[:, :, -steps:], season, level) - level)[:, :, place] for steps in (half, whole)]
-        flat = [one.expand(-1, -1, shape.horizon, -1) for one in (level, *near)]
+        level, rest = self.levels(past, observed)
         known = (future - self._usual(past, observed))[:, :, :, None]
-        both = torch.cat([known.expand(-1, -1, -1, shape.targets, -1), known * level[..., None]], -1)
-        return Inputs(torch.cat([torch.stack([*flat, *same], -1), both], -1), level)
+        both = torch.cat([known.expand(-1, -1, -1, self.shape.targets, -1), known * level[..., None]], -1)
+        return Inputs(torch.cat([rest, both], -1), level)
+
+    def levels(
+        self, past: Float[Tensor, "member example context feature"], observed: Bool[Tensor, "member example context feature"]
+    ) -> tuple[Float[Tensor, "member example 1 target"], Float[Tensor, "member example horizon target level"]]:
+        """The level and the five features that do not come from known channels. All are means over parts of the window: two products."""
+        season, targets = self.spec.season or 1, self.shape.targets
+        goal, seen = (one[..., :targets].movedim(-1, 2) for one in (past, observed))
+        parts = self.parts.to(goal)
+        count = seen.to(goal) @ parts
+        mean = (torch.where(seen, goal, 0.0) @ parts) / count.clamp(min=1)
+        level = mean[..., :1]
+        near, half, whole = (torch.where(count > 0, mean, level) - level)[..., 1:].split([2, season, season], -1)
+        place = torch.arange(self.shape.horizon, device=past.device) % season
+        flat = torch.cat([level, near], -1)[..., None, :].expand(*level.shape[:-1], len(place), -1)
+        rest = torch.cat([flat, half[..., place, None], whole[..., place, None]], -1)
+        return level.movedim(-1, 2), rest.movedim(2, 3)
+
+    def _parts(self) -> Float[Tensor, "context part"]:
+        """Which steps each mean is over: half the seasons, the last season, all seasons; then each place in the season, the step after
+        the last one first, over half of them and over all. No step, where the context is shorter than a season."""
+        context, season = self.shape.context, self.spec.season or 1
+        back = torch.arange(context, 0, -1)[:, None]
+        place = (-back) % season == torch.arange(season)
+        lately = [back <= steps for steps in (self.spans[0], min(season, context), self.spans[1])]
+        same = [place & (back <= steps) & (context >= season) for steps in self.spans]
+        return torch.cat([*lately, *same], 1).double()
 
     @property
     def spans(self) -> tuple[int, int]:
@@ -120,10 +147,10 @@ class SeasonalRidgeNet(nn.Module):
 
     def _usual(self, past: Tensor, observed: Tensor) -> Float[Tensor, "member example 1 known"]:
         """What known channels count from: their mean over the level's span if measured, 0 if the clock decides them."""
-        half, first = self.spans[0], self.shape.features - self.shape.known
-        mean = _mean(past[:, :, -half:, first:], observed[:, :, -half:, first:], 2)
-        measured = torch.arange(self.shape.known, device=past.device) < self.shape.known - self.shape.clocked
-        return torch.where(measured, mean, 0.0)
+        half, first, measured = self.spans[0], self.shape.features - self.shape.known, self.shape.known - self.shape.clocked
+        part = slice(first, first + measured)
+        mean = _mean(past[:, :, -half:, part], observed[:, :, -half:, part], 2)
+        return F.pad(mean, (0, self.shape.clocked))
 
     def moments(
         self,
@@ -148,16 +175,6 @@ class SeasonalRidgeNet(nn.Module):
         return {"weight": found.weight[..., 0].unflatten(0, size), "bias": found.bias[..., 0].unflatten(0, size)}
 
 
-def _mean(values: Tensor, seen: Tensor, axis: int, empty: Tensor | None = None) -> Tensor:
-    """Of what was observed along an axis, which stays as one; `empty`, or 0, where nothing was."""
-    count = seen.sum(axis, keepdim=True)
-    mean = torch.where(seen, values, 0.0).sum(axis, keepdim=True) / count.clamp(min=1)
-    return mean if empty is None else torch.where(count > 0, mean, empty)
-
-
-def _by_place(values: Tensor, seen: Tensor, season: int, empty: Tensor) -> Float[Tensor, "member example season target"]:
-    """Mean at each place of the season, the step after the last one first."""
-    if values.shape[2] < season:
-        return empty.expand(-1, -1, season, -1)
-    folded, held = (x.unflatten(2, (-1, season)) for x in (values, seen))
-    return _mean(folded, held, 2, empty[:, :, None])[:, :, 0]
+def _mean(values: Tensor, seen: Tensor, axis: int) -> Tensor:
+    """Of what was observed along an axis, which stays as one; 0 where nothing was."""
+    return torch.where(seen, values, 0.0).sum(axis, keepdim=True) / seen.sum(axis, keepdim=True).clamp(min=1)

@@ -34,7 +34,8 @@ class Reading(Spec):
     wall times, `fold` which of two equal autumn hours is meant (0, 1, or "order": as the rows follow each other).
     `resample` brings rows onto longer or even steps, each channel by `how`. `derive` makes channels from channels
     ({"ctr": "clicks / impressions"}). `labels` are facts that stay the same in a series; text columns that do are found.
-    `wide=True`: one row a series, one column a step.
+    `wide=True`: one row a series, one column a step. `series` keeps only these. A folder with the files of M5 is read at the level
+    `hierarchy` ("state-item"), its sales from the file `sales` if that is not Kaggle's name.
     """
 
     id: Annotated[str | tuple[str, ...] | None, BeforeValidator(_columns)] = "auto"
@@ -49,6 +50,9 @@ class Reading(Spec):
     derive: Mapping[str, str] = Field(default_factory=dict)
     labels: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
     wide: bool | None = None
+    series: Annotated[tuple[str, ...] | None, BeforeValidator(_names)] = None
+    hierarchy: str = "item-store"
+    sales: str | None = None
     encoding: str | None = None
     dtype: Literal["float32", "float64"] = "float32"
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from ..errors import TaskError, nearest
 from ..panel import Panel
 from .derive import derive as derived
+from .m5 import ENDINGS, read_m5
 from .options import Reading, combined
 from .rows import laid_out, resampled, rows_of
 from .tables import Log, Source, open_table
@@ -39,8 +41,8 @@ def read(
     resample: str | None = None,
     derive: Mapping[str, str] | None = None,
 ) -> Panel:
-    """A Panel from a .csv, .tsv, .txt, .parquet or .tsf file (packed or not), a list of files, a pandas, polars or arrow frame, or a dict
-    of arrays. `unique_id, ds, y` and their usual synonyms are found. Rows come in any order; missing steps are NaN.
+    """A Panel from a .csv, .tsv, .txt, .parquet or .tsf file (packed or not), a list of files, a pandas, polars or arrow frame, a dict
+    of arrays, or the folder of M5 (`read_m5`). `unique_id, ds, y` and their usual synonyms are found. Rows come in any order; missing steps are NaN.
 
     The keywords are the options most used; `Reading` explains them and has the rest.
     """
@@ -51,6 +53,9 @@ def read(
 
 def draft(source: Source, reading: Reading, log: Log) -> Draft:
     """What `read` and `check` share: with a strict log the first problem is raised, with another it is noted."""
+    folder = m5_folder(source)
+    if folder is not None:
+        return Draft(_kept(derived(read_m5(folder, reading.hierarchy, sales=reading.sales), reading.derive), reading), folder.name, "utf-8", True)
     table = open_table(source, reading.encoding, log)
     if reading.step is None and table.step is not None and reading.resample is None:
         reading = reading.model_copy(update={"step": table.step})
@@ -68,8 +73,15 @@ def draft(source: Source, reading: Reading, log: Log) -> Draft:
     return Draft(shared(_kept(panel, reading)), table.name, table.encoding, steps is not None)
 
 
+def m5_folder(source: object) -> Path | None:
+    """The folder, if the source is one that holds M5's calendar."""
+    path = Path(source) if isinstance(source, str | Path) else None
+    return path if path is not None and path.is_dir() and any((path / f"calendar{ending}").is_file() for ending in ENDINGS) else None
+
+
 def _kept(panel: Panel, reading: Reading) -> Panel:
-    """Only the channels asked for, and those made by `derive`."""
+    """Only the series and channels asked for, and those made by `derive`."""
+    panel = panel if reading.series is None else panel.pick(*reading.series)
     if reading.channels is None:
         return panel
     wanted = [*reading.channels, *(n for n in reading.derive if n not in reading.channels and n in panel.channels)]

@@ -141,12 +141,12 @@ def fit_scale(kind: str, values: Float[Tensor, "series time channel"], *, pooled
         center = values.new_zeros(values.shape[0], values.shape[2])
         return Affine(center, torch.ones_like(center))
     if kind == "mean":
-        return Affine(*_by_chunk(_mean_size, values, values.dtype))
+        return Affine(*by_chunk(_mean_size, values, values.dtype))
     if kind == "quantile":
-        return Quantile(*_by_chunk(_quantile, values, values.dtype))
+        return Quantile(*by_chunk(_quantile, values, values.dtype))
     if kind == "asinh":
-        return Asinh(*_by_chunk(_asinh, values, values.dtype))
-    return Affine(*_by_chunk(_robust, values, values.dtype))
+        return Asinh(*by_chunk(_asinh, values, values.dtype))
+    return Affine(*by_chunk(_robust, values, values.dtype))
 
 
 class Moments(NamedTuple):
@@ -160,7 +160,7 @@ class Moments(NamedTuple):
 
 
 def _moments(values: Float[Tensor, "series time channel"], pooled: bool) -> Moments:
-    each = Moments(*_by_chunk(_moments_of, values, torch.float64))
+    each = Moments(*by_chunk(_moments_of, values, torch.float64))
     return _together(each) if pooled else each
 
 
@@ -283,7 +283,7 @@ def _facing(fact: Float[Tensor, "series channel"], series: Int[Tensor, " example
     return rows.reshape(len(rows), *[1] * (x.ndim - 2), rows.shape[1])
 
 
-def _by_chunk(fit: Callable[[Tensor], Sequence[Tensor]], values: Float[Tensor, "series time channel"], dtype: torch.dtype) -> list[Tensor]:
+def by_chunk(fit: Callable[[Tensor], Sequence[Tensor]], values: Float[Tensor, "series time channel"], dtype: torch.dtype) -> list[Tensor]:
     """What `fit` finds of every series, a few series at a time; written in place, since small results kept from each
     turn would pin the freed memory of the large ones."""
     size = max(1, CHUNK // max(1, values.shape[1] * values.shape[2]))

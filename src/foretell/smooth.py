@@ -6,6 +6,7 @@ the sums every line needs are the same banded products for all series of one len
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -57,25 +58,45 @@ class Block(NamedTuple):
 
 
 def _blocks(length: int, share: float, dtype: torch.dtype) -> list[Block]:
+    """All steps of a series of this length. What they weigh depends on the width alone: at either end the window stands still and
+    reaches farther, and between the ends every step weighs its neighbours alike."""
     width = min(length, max(2, int(share * length + 1e-10)))
-    blocks = []
-    for begin in range(0, length, BLOCK):
-        step = torch.arange(begin, min(begin + BLOCK, length))
-        # The nearest steps lie half before and half after; at the ends the window stands still and reaches farther.
-        low = (step - width // 2).clamp(0, length - width)
-        near = torch.arange(int(low[0]), int(low[-1]) + width)
-        away = (near - step[:, None]).double()
-        far = torch.maximum(step - low, low + width - 1 - step).double()[:, None].clamp(min=1)
-        inside = (near >= low[:, None]) & (near < low[:, None] + width)
-        weight = torch.where(inside, (1 - (away.abs() / far).clamp(max=1).pow(3)).pow(3), 0.0)
-        powers = torch.stack([weight, weight * away, weight * away.square()])
-        zero, one, two = powers.sum(-1)
-        spread = zero * two - one.square()
-        plain = (powers[0] * two[:, None] - powers[1] * one[:, None]) / spread.clamp(min=FLAT)[:, None]
-        itself = (near == step[:, None]).double()
-        smoother = torch.where((spread > FLAT * zero.square())[:, None], plain, itself)
-        blocks.append(Block(int(near[0]), powers.to(dtype), smoother.to(dtype)))
-    return blocks
+    left, middle, right = _kinds(width, dtype)
+    blocks, inner = [left] if len(left.smoother) else [], length - width + 1
+    for begin in range(0, inner, BLOCK):
+        rows = min(BLOCK, inner - begin)
+        near = rows + width - 1
+        blocks.append(Block(begin, middle.weight[:, :rows, :near], middle.smoother[:rows, :near]))
+    return [*blocks, right._replace(first=length - width)] if len(right.smoother) else blocks
+
+
+@lru_cache(maxsize=64)
+def _kinds(width: int, dtype: torch.dtype) -> tuple[Block, Block, Block]:
+    """The steps before the first whole window, `BLOCK` steps with their neighbours around them, and those after the last whole window."""
+    half = width // 2
+    before, between, after = torch.arange(half), torch.arange(BLOCK) + half, torch.arange(half + 1, width)
+    low = torch.arange(BLOCK)
+    return (
+        _block(before, torch.zeros(half, dtype=torch.long), width, dtype),
+        _block(between, low, width, dtype),
+        _block(after, torch.zeros(len(after), dtype=torch.long), width, dtype),
+    )
+
+
+def _block(step: Int[Tensor, " step"], low: Int[Tensor, " step"], width: int, dtype: torch.dtype) -> Block:
+    """Tricube weights of `width` neighbours from `low` on, and the straight line through them at each step."""
+    near = torch.arange((int(low[-1]) if len(low) else 0) + width)
+    away = (near - step[:, None]).double()
+    far = torch.maximum(step - low, low + width - 1 - step).double()[:, None].clamp(min=1)
+    inside = (near >= low[:, None]) & (near < low[:, None] + width)
+    weight = torch.where(inside, (1 - (away.abs() / far).clamp(max=1).pow(3)).pow(3), 0.0)
+    powers = torch.stack([weight, weight * away, weight * away.square()])
+    zero, one, two = powers.sum(-1)
+    spread = zero * two - one.square()
+    plain = (powers[0] * two[:, None] - powers[1] * one[:, None]) / spread.clamp(min=FLAT)[:, None]
+    itself = (near == step[:, None]).double()
+    smoother = torch.where((spread > FLAT * zero.square())[:, None], plain, itself)
+    return Block(0, powers.to(dtype), smoother.to(dtype))
 
 
 def _smoothed(y: Float[Tensor, "series time"], seen: Bool[Tensor, "series time"], blocks: Sequence[Block], rounds: int) -> Float[Tensor, "series time"]:
