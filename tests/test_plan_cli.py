@@ -94,7 +94,8 @@ def test_the_flexible_net_plans_if_asked_and_korean_is_spoken(run: Callable[...,
     assert said.code == 0, said.err
     facts = json.loads(said.out)
     assert facts["model"] == "flexible net" and facts["task"]["past"] == ["clicks"]
-    assert "이 데이터로 알 수 없는 것" in (tmp_path / "foretell-media-plan" / "report.html").read_text()
+    page = (tmp_path / "foretell-media-plan" / "report.html").read_text()
+    assert all(text in page for text in ("이 데이터로 알 수 없는 것", "인증: KKT 잔차", "과거 자료는 실험이 아닙니다"))
     assert "budget: " in said.err and "the mean spend of the last year over 4 steps" in said.err
 
 
@@ -125,10 +126,11 @@ def test_limits_name_what_the_data_cannot_tell() -> None:
     panel = ft.from_array(values[None], ("sales", "a", "b", "flat"), step="D", start="2020-04-01")
     told = "\n".join(plan.limits(panel, "sales", ("a", "b", "flat"), 90))
     for words in (
-        "91 steps of D are less than two years", "91 steps for about 20 parameters, 4.5 each: below 10", "a and b moved together (correlation 1.00)",
+        "91 days are less than two years", "91 steps for about 20 parameters, 4.5 each: below 10", "a and b moved together (correlation 1.00)",
         "flat hardly varied (2\u00a0% about its mean)", "a was never below ", "the level of sales breaks at 2020-05-11, from ", "history is not an experiment",
     ):  # fmt: skip
         assert words in told, (words, told)
+    assert "91일은 두 해가 되지 않습니다" in "\n".join(plan.limits(panel, "sales", ("a", "b", "flat"), 90, lang="ko"))
     years = np.arange(400)
     wave = 10 + 5 * np.sin(2 * np.pi * years / 52.18)
     weeks = ft.from_array(np.stack([wave + draw.normal(size=400), wave], -1)[None], ("y", "a"), step="W")
@@ -151,4 +153,4 @@ def test_real_files_run_from_csv_to_report_in_one_command(run: Callable[..., Sai
     assert said.code == 0, said.err
     assert (tmp_path / "run" / "report.html").is_file()
     if file == "online":
-        assert all(words in said.out for words in ("91 steps of D are less than two years", "the level of sales breaks at", "ad_spend was never below"))
+        assert all(words in said.out for words in ("91 days are less than two years", "the level of sales breaks at", "ad_spend was never below"))

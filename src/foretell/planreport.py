@@ -13,7 +13,7 @@ from .page import Column, Section, page, paragraphs, table, write
 from .panel import Panel
 from .pictures import draw_plan, draw_promotion, draw_what_if, faint, strokes
 from .plan import Curve, Plan, Promotion, WhatIf
-from .plan.plans import Band
+from .plan.plans import Band, share_of
 from .plan.scenarios import AS_WRITTEN
 from .plotting import COLOURS, GRID, PLAIN, dressed
 from .reporting import backtest_html
@@ -56,7 +56,7 @@ def plan_report(path: str | Path, found: Planned, *, lang: str = "en", title: st
     sections = [
         Section(say["plan_table"], (say["plan_table_text"],), draw_plan(plan, say), table(plan_columns(plan, say))),
         Section(say["plan_opinions"], (say["plan_opinions_text"],), body=table(opinion_columns(found, say))),
-        Section(say["plan_limits"], (say["plan_limits_text"],), body=_listed(found.limits)),
+        Section(say["plan_limits"], (say["plan_limits_text"],), body=_listed(found.limits, lang)),
         *([scenario_section(found.scenarios, found.history, say)] if found.scenarios else ()),
         Section(say["plan_curves"], (say["plan_curves_text"],), draw_curves(found.curves, plan, say)),
         *([Section(say["plan_parameters"], (say["plan_parameters_text"],), body=table(columns))] if (columns := parameter_columns(curves, say)) else ()),
@@ -65,8 +65,24 @@ def plan_report(path: str | Path, found: Planned, *, lang: str = "en", title: st
         Section(say["notes"], () if plan.notes else (say["no_notes"],), body=_listed(plan.notes)),
     ]
     under = say["plan_under"].format(first=str(plan.times[0])[:10], last=str(plan.times[-1])[:10], name=found.name)
-    top = f'<div class="head">{paragraphs(plan.summary().splitlines()[: 4 + (plan.checked is not None)])}</div>\n'
+    top = f'<div class="head">{paragraphs(plan_lines(plan, say))}</div>\n'
     return write(Path(path), page(title or say["plan_title"].format(target=plan.target), under, top, sections, say))
+
+
+def plan_lines(plan: Plan, say: Words) -> list[str]:
+    """What a plan brings, costs and returns, and how sure that is, in sentences."""
+    share = percent(abs(float(share_of(plan.gain.mean, plan.before.mean()))), 1)
+    total, before, price = (float(value.mean()) for value in (plan.total, plan.before, plan.certificate.price))
+    outside = float(plan.outside[:, plan.free].double().mean()) if bool(plan.free.any()) else 0.0
+    return [
+        say["plan_said"].format(target=plan.target, total=number(total), before=number(before), gain=plan.gain.told(), share=share),
+        "" if plan.checked is None else say["plan_said_checked"].format(promise=plan.promise.told()),
+        say["plan_said_spend"].format(
+            spent=number(float(plan.spent)), budget=number(float(plan.budget.sum())), written=number(float(plan.written[:, plan.free].sum()))
+        ),
+        say["plan_said_roas"].format(roas=plan.roas.told(), before=plan.roas_written.told(), marginal=number(price)),
+        say["plan_said_sure"].format(residual=f"{plan.certificate.residual:.1e}", outside=percent(outside)),
+    ]
 
 
 def promotion_report(path: str | Path, found: Promoted, *, lang: str = "en", title: str | None = None) -> Path:
@@ -76,7 +92,7 @@ def promotion_report(path: str | Path, found: Promoted, *, lang: str = "en", tit
         Section(say["promo_picture"], (say["promo_picture_text"],), draw_promotion(one, None, say)),
         Section(say["promo_table"], (say["promo_table_text"],), body=table(promotion_columns(one, say))),
         Section(say["plan_opinions"], (say["promo_opinions_text"],), body=table(promoted_columns(found, say))),
-        Section(say["plan_limits"], (say["promo_limits_text"],), body=_listed(found.limits)),
+        Section(say["plan_limits"], (say["promo_limits_text"],), body=_listed(found.limits, lang)),
         *([Section(say["accuracy"], (say["plan_accuracy_text"],), body=backtest_html(found.backtest, lang))] if found.backtest else ()),
         Section(say["notes"], () if one.notes else (say["no_notes"],), body=_listed(one.notes)),
     ]
@@ -224,9 +240,9 @@ def _shares(band: Band) -> str:
     return f"{mean} ({percent(low)} … {percent(high)})" if np.isfinite(low) and np.isfinite(high) else mean
 
 
-def _listed(sentences: Sequence[str]) -> str:
+def _listed(sentences: Sequence[str], lang: str = "en") -> str:
     lines = "".join(f"<li>{escape(one)}</li>\n" for one in sentences)
-    return f'<ul lang="en">\n{lines}</ul>\n' if sentences else ""
+    return f'<ul lang="{lang}">\n{lines}</ul>\n' if sentences else ""
 
 
 def _array(values: Tensor) -> np.ndarray:

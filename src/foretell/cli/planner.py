@@ -85,7 +85,7 @@ def plan(
     found = Planned(
         used, made[used], {name: one for name, one in made.items() if name != used}, opinions,
         {net: tuple(planning.response(models[net], usual, name) for name in job.bounds) for net in (used, *(n for n in models if n != used))},
-        planning.limits(job.panel, wish.target, tuple(job.bounds), origin), _tested(job, wish), _asked(models[used], usual, job), job.panel,
+        planning.limits(job.panel, wish.target, tuple(job.bounds), origin, lang=output.lang), _tested(job, wish), _asked(models[used], usual, job), job.panel,
     )  # fmt: skip
     _leave(found, job, models[used], place, output, shown, perf_counter() - began)
 

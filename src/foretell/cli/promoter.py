@@ -41,7 +41,7 @@ def promote(data: Path, wish: Wish, typed: Mapping[str, Any], place: runs.Place,
     shown.remark("testing both nets on the last steps")
     tested = backtest(fits, panel, task=task, windows=1, step=task.horizon)
     origin = int(panel.last(wish.target).min())
-    limits = planning.promotion_limits(panel, wish.channel, wish.discount or 0.0, origin, price=wish.price)
+    limits = planning.promotion_limits(panel, wish.channel, wish.discount or 0.0, origin, price=wish.price, lang=output.lang)
     told = Promoted(LSTM, found, limits, tested)
     facts = {
         "command": " ".join(("foretell", *runs.TYPED.get())), "versions": runs.versions(), "data": str(data),

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ..panel import Panel
-from ..words import number, percent, stamp, wall
+from ..words import Words, number, percent, stamp, wall, words
 from .ahead import YEAR, before
 
 TOGETHER, STEADY, SEASONAL, FEW, BROKEN = 0.8, 0.15, 0.5, 10, 4.0
@@ -15,25 +15,25 @@ SMALL, OFTEN = 0.02, 5  # a promotion takes more than this share off; so many of
 EDGE = 0.15  # of the history at each end in which no break is looked for
 
 
-def limits(panel: Panel, target: str, controls: Sequence[str], origin: int) -> tuple[str, ...]:
+def limits(panel: Panel, target: str, controls: Sequence[str], origin: int, *, lang: str = "en") -> tuple[str, ...]:
     """Sentences on one series: its length, controls that moved together or hardly at all or with the season, values never seen,
     a broken level. The last one holds for every history."""
+    say = words(lang)
     lines = {name: _line(panel, name, origin) for name in (target, *controls)}
     year, size = YEAR / panel.clock.seconds, len(lines[target])
     found = [
-        *_short(panel, size, year, len(controls)),
-        *(_moved_together(a, b, lines) for a, b in combinations(controls, 2)),
-        *(_hardly_moved(name, lines[name]) for name in controls),
-        *(_with_season(name, lines[name], year) for name in controls if size >= year),
-        *(_never_zero(name, lines[name]) for name in controls),
-        *(_break(panel, name, lines[name], origin) for name in (target, *controls) if size < 2 * year),
-        f"history is not an experiment: if {' and '.join(controls[:3])}{' …' if len(controls) > 3 else ''} were raised when sales were expected to rise "
-        f"anyway, a part of what looks like their effect is not; a test that raises one control in some weeks or places, chosen by lot, would tell",
+        *_short(panel, size, year, len(controls), say),
+        *(_moved_together(a, b, lines, say) for a, b in combinations(controls, 2)),
+        *(_hardly_moved(name, lines[name], say) for name in controls),
+        *(_with_season(name, lines[name], year, say) for name in controls if size >= year),
+        *(_never_zero(name, lines[name], say) for name in controls),
+        *(_break(panel, name, lines[name], origin, say) for name in (target, *controls) if size < 2 * year),
+        say["limit_history"].format(names=", ".join(controls[:3]) + (" …" if len(controls) > 3 else "")),
     ]  # fmt: skip
     return tuple(sentence for sentence in found if sentence)
 
 
-def promotion_limits(panel: Panel, channel: str, discount: float, origin: int, *, price: bool = False) -> tuple[str, ...]:
+def promotion_limits(panel: Panel, channel: str, discount: float, origin: int, *, price: bool = False, lang: str = "en") -> tuple[str, ...]:
     """The same of a promotion: how often there was one, how deep, and for how many series; a price counts as lowered by its share below
     the highest price of the four weeks around it."""
     values, observed = before(panel, channel, origin)
@@ -47,14 +47,13 @@ def promotion_limits(panel: Panel, channel: str, discount: float, origin: int, *
     begun = (given[:, 1:] & ~given[:, :-1]).sum(1) + given[:, 0]
     few = int((begun < OFTEN).sum())
     deepest = float(depth.nan_to_num(0.0).max())
+    share, say = percent(float(given.sum() / observed.sum().clamp(min=1))), words(lang)
     found = [
-        f"{channel}: {int(begun.sum())} promotions in {len(panel)} series, {percent(float(given.sum() / observed.sum().clamp(min=1)))} of the steps, "
-        f"at most {percent(deepest)} off",
-        f"{few} of {len(panel)} series had fewer than {OFTEN} promotions: what is told of them is learned from the others, or from chance" if few else "",
-        f"{percent(discount)} off was never given, {percent(deepest)} at most: what it brings is beyond the data" if discount > deepest * 1.001 else "",
-        "history is not an experiment: if discounts were given when demand was expected to rise, or to clear what did not sell, a part of what looks "
-        "like their effect is not; a test that lowers the price of some items or in some places, chosen by lot, would tell",
-    ]  # fmt: skip
+        say["limit_promotions"].format(name=channel, times=int(begun.sum()), series=len(panel), share=share, most=percent(deepest)),
+        say["limit_few"].format(few=few, series=len(panel), often=OFTEN) if few else "",
+        say["limit_deep"].format(asked=percent(discount), most=percent(deepest)) if discount > deepest * 1.001 else "",
+        say["limit_promoted"],
+    ]
     return tuple(sentence for sentence in found if sentence)
 
 
@@ -63,29 +62,28 @@ def _line(panel: Panel, name: str, origin: int) -> np.ndarray:
     return values[0].where(observed[0], np.nan).double().numpy()
 
 
-def _short(panel: Panel, size: int, year: float, controls: int) -> list[str]:
+def _short(panel: Panel, size: int, year: float, controls: int, say: Words) -> list[str]:
     found = []
     if size < 2 * year:
-        span = f"{size} steps of {panel.clock.step}"
-        found.append(f"{span} are less than two years: what comes back every year cannot be told from spend that moved at the same time")
+        found.append(say["limit_short"].format(span=say.length(panel.clock, size)))
     needed = 4 * controls + 8
     if size < FEW * needed:
-        found.append(f"{size} steps for about {needed} parameters, {size / needed:.1f} each: below {FEW} the curves lean on their prior more than on the data")
+        found.append(say["limit_parameters"].format(steps=size, needed=needed, each=number(size / needed, 1), few=FEW))
     return found
 
 
-def _moved_together(a: str, b: str, lines: dict[str, np.ndarray]) -> str:
+def _moved_together(a: str, b: str, lines: dict[str, np.ndarray], say: Words) -> str:
     r = _correlation(lines[a], lines[b])
-    return f"{a} and {b} moved together (correlation {r:.2f}): the data cannot say which of them worked" if abs(r) > TOGETHER else ""
+    return say["limit_together"].format(one=a, two=b, r=f"{r:.2f}") if abs(r) > TOGETHER else ""
 
 
-def _hardly_moved(name: str, line: np.ndarray) -> str:
+def _hardly_moved(name: str, line: np.ndarray, say: Words) -> str:
     mean = float(np.nanmean(line))
     spread = float(np.nanstd(line)) / mean if mean > 0 else 0.0
-    return f"{name} hardly varied ({percent(spread)} about its mean): its curve is not in the data" if spread < STEADY else ""
+    return say["limit_steady"].format(name=name, spread=percent(spread)) if spread < STEADY else ""
 
 
-def _with_season(name: str, line: np.ndarray, year: float) -> str:
+def _with_season(name: str, line: np.ndarray, year: float, say: Words) -> str:
     """The share of a control's variance that two yearly harmonics explain."""
     angle = 2 * np.pi * np.arange(len(line)) / year
     design = np.stack([np.ones_like(angle), *(f(k * angle) for k in (1, 2) for f in (np.sin, np.cos))], 1)
@@ -93,15 +91,15 @@ def _with_season(name: str, line: np.ndarray, year: float) -> str:
     weight, *_ = np.linalg.lstsq(design[seen], line[seen], rcond=None)
     whole = float(np.var(line[seen]))
     share = 1 - float(np.var(line[seen] - design[seen] @ weight)) / whole if whole > 0 else 0.0
-    return f"{percent(share)} of what {name} varied by follows the time of year: its effect and the season's are hard to tell apart" if share > SEASONAL else ""
+    return say["limit_season"].format(name=name, share=percent(share)) if share > SEASONAL else ""
 
 
-def _never_zero(name: str, line: np.ndarray) -> str:
+def _never_zero(name: str, line: np.ndarray, say: Words) -> str:
     least = float(np.nanmin(line))
-    return f"{name} was never below {number(least)}: what would happen without it is beyond the data" if least > 0 else ""
+    return say["limit_zero"].format(name=name, least=number(least)) if least > 0 else ""
 
 
-def _break(panel: Panel, name: str, line: np.ndarray, origin: int) -> str:
+def _break(panel: Panel, name: str, line: np.ndarray, origin: int, say: Words) -> str:
     """The split at which the levels before and after differ most, in standard errors that allow for the memory of the series."""
     edge = max(5, round(EDGE * len(line)))
     best, at = 0.0, 0
@@ -112,7 +110,7 @@ def _break(panel: Panel, name: str, line: np.ndarray, origin: int) -> str:
         return ""
     first, last = float(np.nanmean(line[:at])), float(np.nanmean(line[at:]))
     when = stamp(wall(panel.clock, origin - len(line) + 1 + at), panel.clock)
-    return f"the level of {name} breaks at {when}, from {number(first)} to {number(last)}: what was learned before may not hold after it"
+    return say["limit_break"].format(name=name, when=when, first=number(first), last=number(last))
 
 
 def _shift(one: np.ndarray, two: np.ndarray) -> float:
