@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,11 @@ import torch
 
 import foretell as ft
 from foretell import plan
+from foretell.baseline import MovingAverage
 from foretell.cli import main
 from foretell.errors import TaskError
+from foretell.nets import Ridge
+from foretell.plan.limits import accuracy_limit
 from foretell.plan.plans import Band
 from foretell.worlds import ads, shop
 from laws import slow
@@ -135,6 +139,16 @@ def test_limits_name_what_the_data_cannot_tell() -> None:
     wave = 10 + 5 * np.sin(2 * np.pi * years / 52.18)
     weeks = ft.from_array(np.stack([wave + draw.normal(size=400), wave], -1)[None], ("y", "a"), step="W")
     assert "of what a varied by follows the time of year" in "\n".join(plan.limits(weeks, "y", ("a",), 399))
+
+
+def test_a_net_that_forecasts_worse_than_the_last_season_is_named() -> None:
+    wave = torch.sin(torch.arange(120) * 2 * torch.pi / 7)[None, :, None].double()
+    panel = ft.from_array(10 + 5 * wave + 0.1 * torch.randn(1, 120, 1, generator=torch.Generator().manual_seed(0)).double(), ("y",), step="D")
+    task = ft.Task(target="y", context=14, horizon=7)
+    fits = {name: partial(ft.forecast.fit, task=task, net=net) for name, net in (("poor", MovingAverage()), ("good", Ridge()))}
+    tested = ft.backtest(fits, panel, task=task, windows=2, step=7)
+    assert "on the last steps of the history the poor was less accurate than the seasonal naive" in accuracy_limit(tested, "poor")
+    assert accuracy_limit(tested, "good") == "" and "seasonal naive" not in accuracy_limit(tested, "poor", lang="ko")
 
 
 def test_a_band_needs_two_members_and_a_judge_the_same_columns() -> None:

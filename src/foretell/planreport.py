@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from .page import Column, Section, page, paragraphs, table, write
 from .panel import Panel
 from .pictures import draw_plan, draw_promotion, draw_what_if, faint, strokes
 from .plan import Curve, Plan, Promotion, WhatIf
+from .plan.curves import Parameter
 from .plan.plans import Band, share_of
 from .plan.scenarios import AS_WRITTEN
 from .plotting import COLOURS, GRID, PLAIN, dressed
@@ -52,7 +54,7 @@ class Promoted:
 def plan_report(path: str | Path, found: Planned, *, lang: str = "en", title: str | None = None) -> Path:
     """Writes one HTML file that opens without a network, and returns its path. The file appears whole or not at all."""
     say, plan = words(lang), found.plan
-    curves = [curve for one in found.curves.values() for curve in one]
+    curves, named = [curve for one in found.curves.values() for curve in one], partial(say.named, "model_")
     sections = [
         Section(say["plan_table"], (say["plan_table_text"],), draw_plan(plan, say), table(plan_columns(plan, say))),
         Section(say["plan_opinions"], (say["plan_opinions_text"],), body=table(opinion_columns(found, say))),
@@ -61,10 +63,10 @@ def plan_report(path: str | Path, found: Planned, *, lang: str = "en", title: st
         Section(say["plan_curves"], (say["plan_curves_text"],), draw_curves(found.curves, plan, say)),
         *([Section(say["plan_parameters"], (say["plan_parameters_text"],), body=table(columns))] if (columns := parameter_columns(curves, say)) else ()),
         *([Section(say["accuracy"], (say["plan_accuracy_text"],), body=backtest_html(found.backtest, lang))] if found.backtest else ()),
-        *(Section(f"{say['plan_table']}: {name}", (), draw_plan(one, say), table(plan_columns(one, say))) for name, one in found.others.items()),
+        *(Section(f"{say['plan_table']}: {named(name)}", (), draw_plan(one, say), table(plan_columns(one, say))) for name, one in found.others.items()),
         Section(say["notes"], () if plan.notes else (say["no_notes"],), body=_listed(plan.notes)),
     ]
-    under = say["plan_under"].format(first=str(plan.times[0])[:10], last=str(plan.times[-1])[:10], name=found.name)
+    under = say["plan_under"].format(first=str(plan.times[0])[:10], last=str(plan.times[-1])[:10], name=named(found.name))
     top = f'<div class="head">{paragraphs(plan_lines(plan, say))}</div>\n'
     return write(Path(path), page(title or say["plan_title"].format(target=plan.target), under, top, sections, say))
 
@@ -170,10 +172,10 @@ def plan_columns(plan: Plan, say: Words) -> list[Column]:
 
 def opinion_columns(found: Planned, say: Words) -> list[Column]:
     """One row a plan, one column a net: the gain over the written plan it expects, with its band."""
-    plans, made = list(next(iter(found.opinions.values()))), {found.name: found.plan, **found.others}
+    plans, made, named = list(next(iter(found.opinions.values()))), {found.name: found.plan, **found.others}, partial(say.named, "model_")
     return [
-        Column(say["plan_of"], plans, left=True),
-        *(Column(say["plan_according"].format(name=net), [_with_band(gains[one]) for one in plans]) for net, gains in found.opinions.items()),
+        Column(say["plan_of"], [named(name) for name in plans], left=True),
+        *(Column(say["plan_according"].format(name=named(net)), [_with_band(gains[one]) for one in plans]) for net, gains in found.opinions.items()),
         Column(say["plan_checked"], [_with_band(made[one].promise) if made[one].checked is not None else "–" for one in plans]),
     ]
 
@@ -184,8 +186,8 @@ def parameter_columns(curves: Sequence[Curve], say: Words) -> list[Column]:
     if not shown:
         return []
     names = [p.name for p in shown[0].parameters]
-    cells = {name: [_with_band(Band(next(p.members for p in curve.parameters if p.name == name))) for curve in shown] for name in names}
-    return [Column(say["plan_control"], [c.channel for c in shown], left=True), *(Column(name, cells[name]) for name in names)]
+    cells = {name: [_parameter(next(p for p in curve.parameters if p.name == name)) for curve in shown] for name in names}
+    return [Column(say["plan_control"], [c.channel for c in shown], left=True), *(Column(say.named("plan_parameter_", n), cells[n]) for n in names)]
 
 
 def draw_curves(curves: Mapping[str, Sequence[Curve]], plan: Plan, say: Words) -> Figure:
@@ -199,12 +201,12 @@ def draw_curves(curves: Mapping[str, Sequence[Curve]], plan: Plan, say: Words) -
     for at, curve in enumerate(shown):
         place = {"row": at // across + 1, "col": at % across + 1}
         for net, colour in zip(curves, COLOURS, strict=False):
-            _curve(figure, curves[net][at], net, colour, place, named=at == 0)
+            _curve(figure, curves[net][at], say.named("model_", net), colour, place, named=at == 0)
         strokes(figure, curve, say, place, named=at == 0)
         _dots(figure, curve, plan, say, place, named=at == 0)
     figure.update_layout(height=100 + 280 * down)
     dressed(figure, say, legend=True)
-    figure.update_xaxes(tickformat=",", nticks=5)
+    figure.update_layout(margin={"t": 70}).update_xaxes(tickformat=",", nticks=5)
     return figure.update_yaxes(title_text=escape(shown[0].target), col=1)
 
 
@@ -231,6 +233,11 @@ def _with_band(band: Band) -> str:
     low, high = (float(end) for end in band.ends())
     mean = number(float(band.mean))
     return mean if np.isnan(low) else f"{mean} ({number(low)} … {number(high)})"
+
+
+def _parameter(one: Parameter) -> str:
+    low, high = one.ends()
+    return number(one.value) if np.isnan(low) else f"{number(one.value)} ({number(low)} … {number(high)})"
 
 
 def _shares(band: Band) -> str:

@@ -19,6 +19,7 @@ from ..panel import Panel, calendar_of
 from ..plan import Curve, Goal, Plan, WhatIf
 from ..plan.ahead import written
 from ..plan.bounds import Bounds
+from ..plan.limits import accuracy_limit
 from ..planreport import Planned, plan_report
 from ..reading import Reading
 from ..scoreboard import Backtest
@@ -80,12 +81,12 @@ def plan(
         for net, model in models.items()
     }
     shown.remark("testing both nets on the last steps")
-    origin = int(job.panel.last(wish.target)[0])
+    tested = _tested(job, wish)
     usual = written(models[used], job.panel, tuple(job.bounds), None).panel  # where no spend is written ahead, the usual one
     found = Planned(
         used, made[used], {name: one for name, one in made.items() if name != used}, opinions,
         {net: tuple(planning.response(models[net], usual, name) for name in job.bounds) for net in (used, *(n for n in models if n != used))},
-        planning.limits(job.panel, wish.target, tuple(job.bounds), origin, lang=output.lang), _tested(job, wish), _asked(models[used], usual, job), job.panel,
+        _limits(job, wish.target, used, tested, output.lang), tested, _asked(models[used], usual, job), job.panel,
     )  # fmt: skip
     _leave(found, job, models[used], place, output, shown, perf_counter() - began)
 
@@ -175,6 +176,13 @@ def _fits(job: Job, wish: Wish, members: int | None = None) -> dict[str, Fit]:
 
 def _made(model: Forecaster, job: Job, goal: Goal, wish: Wish) -> Plan:
     return planning.allocate(model, job.panel, job.budget, job.bounds, goal=goal, follows=job.follows, least_change=wish.least_change)
+
+
+def _limits(job: Job, target: str, used: str, tested: Backtest | None, lang: str) -> tuple[str, ...]:
+    """What the history cannot tell; first, if it is so, that the net of the plan does not even forecast well."""
+    worse = accuracy_limit(tested, used, lang=lang) if tested else ""
+    origin = int(job.panel.last(target)[0])
+    return (*([worse] if worse else []), *planning.limits(job.panel, target, tuple(job.bounds), origin, lang=lang))
 
 
 def _tested(job: Job, wish: Wish) -> Backtest | None:

@@ -29,6 +29,16 @@ class Parameter(NamedTuple):
     unit: str
     members: Float[Tensor, " member"]
 
+    def ends(self, level: int | float = 80) -> tuple[float, float]:
+        """Of its band: a parameter is above 0, so its spread is taken of logarithms."""
+        low, high = Band(self.members.clamp(min=1e-9).log()).ends(level)
+        return float(low.exp()), float(high.exp())
+
+    @property
+    def value(self) -> float:
+        """The members' geometric mean."""
+        return float(self.members.clamp(min=1e-9).log().mean().exp())
+
 
 @dataclass(frozen=True, eq=False)
 class Curve:
@@ -62,13 +72,12 @@ class Curve:
 
     def table(self, level: int | float = 80) -> Any:
         """A response net's parameters, with bands: carry-over, half-saturation, exponent, ceiling; no row for other nets."""
-        bands = [Band(p.members) for p in self.parameters]
-        ends = [band.ends(level) for band in bands]
+        ends = [p.ends(level) for p in self.parameters]
         return to_frame({
             "parameter": np.array([p.name for p in self.parameters], dtype=object),
-            "value": np.array([float(band.mean) for band in bands]),
-            f"lo-{level:g}": np.array([float(low) for low, _ in ends]),
-            f"hi-{level:g}": np.array([float(high) for _, high in ends]),
+            "value": np.array([p.value for p in self.parameters]),
+            f"lo-{level:g}": np.array([low for low, _ in ends]),
+            f"hi-{level:g}": np.array([high for _, high in ends]),
             "unit": np.array([p.unit for p in self.parameters], dtype=object),
         }, self.names.native)  # fmt: skip
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ..panel import Panel
+from ..scoreboard import Backtest
 from ..words import Words, number, percent, stamp, wall, words
 from .ahead import YEAR, before
 
@@ -55,6 +56,16 @@ def promotion_limits(panel: Panel, channel: str, discount: float, origin: int, *
         say["limit_promoted"],
     ]
     return tuple(sentence for sentence in found if sentence)
+
+
+def accuracy_limit(found: Backtest, net: str, *, lang: str = "en") -> str:
+    """Where a plan's net forecast the last steps worse than the seasonal naive did; empty where it did not."""
+    mae = {name: float(scores["MAE"]) for name, scores in found.scores().items()}
+    if found.baseline not in mae or not mae[net] > mae[found.baseline]:
+        return ""
+    say = words(lang)
+    own, simple = say.named("model_", net), say.named("model_", found.baseline)
+    return say["limit_worse"].format(net=own, error=number(mae[net]), simple=simple, least=number(mae[found.baseline]))
 
 
 def _line(panel: Panel, name: str, origin: int) -> np.ndarray:
