@@ -1,7 +1,7 @@
 """The plan command: from a file of spend and revenue to the budget that pays, with both nets' opinions and a report."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -88,7 +88,8 @@ def plan(
         {net: tuple(planning.response(models[net], usual, name) for name in job.bounds) for net in (used, *(n for n in models if n != used))},
         _limits(job, wish.target, used, tested, output.lang), tested, _asked(models[used], usual, job), job.panel,
     )  # fmt: skip
-    _leave(found, job, models[used], place, output, shown, perf_counter() - began)
+    english = _limits(job, wish.target, used, tested, "en")  # the report speaks another language if asked, screen and metrics.json do not
+    _leave(found, english, job, models[used], place, output, shown, perf_counter() - began)
 
 
 def _job(data: Path, wish: Wish, typed: Mapping[str, Any], shown: Screen) -> Job:
@@ -193,9 +194,9 @@ def _tested(job: Job, wish: Wish) -> Backtest | None:
     return backtest(_fits(job, wish, members=min(4, wish.members)), job.panel, task=job.task, windows=1, step=job.task.horizon)
 
 
-def _leave(found: Planned, job: Job, model: Forecaster, place: runs.Place, output: Output, shown: Screen, seconds: float) -> None:
+def _leave(found: Planned, limits: Sequence[str], job: Job, model: Forecaster, place: runs.Place, output: Output, shown: Screen, seconds: float) -> None:
     one = found.plan
-    facts = _facts(found, job, seconds)
+    facts = _facts(found, limits, job, seconds)
     with runs.staged(place) as folder:
         save(model, folder / runs.MODEL)
         runs.write_table(folder, "plan", one.cells(), output.format)
@@ -215,13 +216,13 @@ def _leave(found: Planned, job: Job, model: Forecaster, place: runs.Place, outpu
     if found.scenarios:
         shown.table({name: [cell(v) for v in values] for name, values in found.scenarios.rows().items()})
     shown.show("What these data cannot tell:")
-    for sentence in found.limits:
+    for sentence in limits:
         shown.show(f"  - {sentence}")
     shown.show(f"report: {place.path / runs.REPORT}")
     shown.document({**facts, "folder": str(place.path), "files": names})
 
 
-def _facts(found: Planned, job: Job, seconds: float) -> dict[str, Any]:
+def _facts(found: Planned, limits: Sequence[str], job: Job, seconds: float) -> dict[str, Any]:
     one = found.plan
     low, high = one.gain.ends()
     return {
@@ -236,7 +237,7 @@ def _facts(found: Planned, job: Job, seconds: float) -> dict[str, Any]:
         "scenarios": {str(n): float(c) for n, c in zip(*(found.scenarios.rows()[k] for k in ("scenario", "change")), strict=True)} if found.scenarios else {},
         "opinions": {net: {name: float(band.mean) for name, band in gains.items()} for net, gains in found.opinions.items()},
         "scores": {name: {k: float(v) for k, v in s.items()} for name, s in found.backtest.scores().items()} if found.backtest else {},
-        "limits": list(found.limits), "notes": [*job.notes, *one.notes], "seconds": round(seconds, 3),
+        "limits": list(limits), "notes": [*job.notes, *one.notes], "seconds": round(seconds, 3),
     }  # fmt: skip
 
 

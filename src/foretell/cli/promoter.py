@@ -1,7 +1,7 @@
 """The promotion part of the plan command: from a file of items and discounts to what a promotion brings, by two nets, with a report."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -41,15 +41,17 @@ def promote(data: Path, wish: Wish, typed: Mapping[str, Any], place: runs.Place,
     shown.remark("testing both nets on the last steps")
     tested = backtest(fits, panel, task=task, windows=1, step=task.horizon)
     origin = int(panel.last(wish.target).min())
-    limits = planning.promotion_limits(panel, wish.channel, wish.discount or 0.0, origin, price=wish.price, lang=output.lang)
-    told = Promoted(LSTM, found, limits, tested)
+    limits, told_limits = (
+        planning.promotion_limits(panel, wish.channel, wish.discount or 0.0, origin, price=wish.price, lang=lang) for lang in ("en", output.lang)
+    )
+    told = Promoted(LSTM, found, told_limits, tested)
     facts = {
         "command": " ".join(("foretell", *runs.TYPED.get())), "versions": runs.versions(), "data": str(data),
         "reading": how.model_dump(mode="json", exclude_unset=True), "task": task.model_dump(mode="json"), "model": LSTM,
         "discount": wish.discount, "first": wish.first, "days": wish.days, **{name: _facts(one) for name, one in found.items()},
         "limits": list(limits), "notes": list(found[LSTM].notes), "seconds": round(perf_counter() - began, 3),
     }  # fmt: skip
-    _leave(told, models[LSTM], facts, place, output, shown)
+    _leave(told, limits, models[LSTM], facts, place, output, shown)
 
 
 def _question(data: Path, wish: Wish, typed: Mapping[str, Any]) -> tuple[Panel, Task, Reading]:
@@ -80,7 +82,7 @@ def _facts(one: Promotion) -> dict[str, Any]:
     return {name: {"mean": float(band.mean), "80": [float(end) for end in band.ends()]} for name, band in bands.items()}
 
 
-def _leave(told: Promoted, model: Forecaster, facts: dict[str, Any], place: runs.Place, output: Output, shown: Screen) -> None:
+def _leave(told: Promoted, limits: Sequence[str], model: Forecaster, facts: dict[str, Any], place: runs.Place, output: Output, shown: Screen) -> None:
     one = told.promotions[told.name]
     with runs.staged(place) as folder:
         save(model, folder / runs.MODEL)
@@ -94,7 +96,7 @@ def _leave(told: Promoted, model: Forecaster, facts: dict[str, Any], place: runs
             shown.show(f"{name}: {line}")
     shown.table({name: [cell(v) for v in values] for name, values in one.rows().items() if name in ("unique_id", "lift", "during", "after", "total")})
     shown.show("What these data cannot tell:")
-    for sentence in (*told.limits, *one.notes):
+    for sentence in (*limits, *one.notes):
         shown.show(f"  - {sentence}")
     shown.show(f"report: {place.path / runs.REPORT}")
     shown.document({**facts, "folder": str(place.path), "files": names})
