@@ -55,6 +55,12 @@ def test_what_is_read_is_what_was_written(saved: Path) -> None:
     assert same(found, tensors())
 
 
+def test_a_number_cut_out_of_a_wide_row_is_written(tmp_path: Path) -> None:
+    """Of one series, one step and one target: its stride is that of the row it comes from."""
+    files.write(tmp_path / "one", {"cut": torch.arange(8.0).view(2, 4)[1:, 1::4]}, {})
+    assert files.read(tmp_path / "one")[1]["cut"].tolist() == [[5.0]]
+
+
 def test_the_same_contents_make_the_same_file(saved: Path, tmp_path: Path) -> None:
     files.write(tmp_path / "again.foretell", tensors(), HEADER)
     assert saved.read_bytes() == (tmp_path / "again.foretell").read_bytes()

@@ -116,7 +116,9 @@ def _write_signed(file: BufferedWriter, head: bytes, tensors: Iterable[Tensor]) 
     checksum = hashlib.sha256(head)
     file.write(head)
     for tensor in tensors:
-        data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        row = tensor.detach().cpu().contiguous().reshape(-1)
+        # A single number counts as contiguous whatever the stride it was cut out with.
+        data = (row if row.stride(0) == 1 else row.clone(memory_format=torch.contiguous_format)).view(torch.uint8).numpy().data
         checksum.update(data)
         file.write(data)
     file.seek(_place_of_checksum(head))
