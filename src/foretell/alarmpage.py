@@ -38,7 +38,12 @@ def alarm_report(
     """Writes one HTML file that opens without a network, and returns its path. `label` [series, time] marks true events, `table` is a row a detector."""
     say = words(lang)
     sections = [
-        Section(say["alarm_timeline"], (say["alarm_timeline_text"], *events.notes), timeline(scores, events, label, say), _listed(events, say)),
+        Section(
+            say["alarm_timeline"],
+            (say["alarm_timeline_text"], *(note[:1].upper() + note[1:] for note in events.notes)),
+            timeline(scores, events, label, say),
+            _listed(events, say),
+        ),
         *([_compared(table, label is not None, say)] if table else ()),
         *(Section(say["alarm_near"].format(number=n + 1), (_sentence(events, at, say),), zoom(scores, events, at, say)) for n, at in enumerate(_worst(events))),
         Section(say["alarm_heat"], (say["alarm_heat_text"],), heat(scores, say)),
@@ -108,7 +113,7 @@ def heat(scores: Scores, say: Words) -> Figure:
     names = [escape(scores.channels[at]) for at in order.tolist()]
     colour = {"colorscale": [[0, "#ffffff"], [0.25, "#fbe3cf"], [1, RED]], "zmin": 0, "zmax": 4, "colorbar": {"title": {"text": "×"}}}
     figure = go.Figure(go.Heatmap(z=blocks.numpy().round(3), x=_times(scores, 0)[::width][: blocks.shape[1]], y=names, **colour))
-    dressed(figure.update_layout(height=140 + 15 * len(names)), say)
+    dressed(figure.update_layout(height=max(260, 140 + 15 * len(names))), say)
     return figure.update_yaxes(autorange="reversed", nticks=len(names), showgrid=False).update_layout(hovermode="closest")
 
 
@@ -148,9 +153,9 @@ def _stages(guard: Detector, say: Words) -> list[list[tuple[str, list[str]]]]:
     changed = [f"{name} {value}" for name, value in spec if name in ("aggregate", "lag", "order", "smooth", "lags", "components") and value not in (0, 1)]
     groups = [f"{g.pattern} ({len(g.members)})" for g in guard.prepared.groups][:2]
     score = [f"{how.error}, top {how.top}", f"reach {how.reach}, smooth {how.smooth}", f"delay {guard.delay}"]
-    methods = [(type(part.method).__name__.removesuffix("Fit"), [f"−{part.method.back} … +{part.method.ahead}"]) for part in guard.parts]
+    methods = [(type(part.method).__name__.removesuffix("Fit"), [f"{-part.method.back:+d} … {part.method.ahead:+d}".replace("-", "−")]) for part in guard.parts]
     return [
-        [(say["alarm_box_rows"], [f"{len(guard.inputs)}", guard.step_size])],
+        [(say["alarm_box_rows"], [f"{len(guard.inputs)} · {guard.step_size}"])],
         [(say["alarm_box_prepared"], [*changed[:2], *groups, spec.scale])],
         methods,
         [(say["alarm_score"], score)],
@@ -203,8 +208,12 @@ def _listed(events: Events, say: Words) -> str:
 def _compared(rows: Mapping[str, Mapping[str, float]], labelled: bool, say: Words) -> Section:
     metrics = list(dict.fromkeys(name for row in rows.values() for name in row))
     columns = [Column(say["model"], list(rows), left=True)]
-    columns += [Column(name, [number(float(row.get(name, np.nan)), 3) for row in rows.values()]) for name in metrics]
+    columns += [Column(name, [_measure(name, float(row.get(name, np.nan))) for row in rows.values()]) for name in metrics]
     return Section(say["alarm_table"], (say["alarm_table_text" if labelled else "alarm_count_text"],), body=table(columns))
+
+
+def _measure(name: str, value: float) -> str:
+    return f"{value:.0f}" if name == "alarms" else percent(value) if name == "rows in alarm" else number(value, 3)
 
 
 def _card(guard: Detector, say: Words) -> Section:
