@@ -20,7 +20,7 @@ from common.tables import Table, page
 import foretell as ft
 from foretell import Training, detect
 from foretell.cli.detecting import opened
-from foretell.detect import PCA, Blend, Detector, EllipticEnvelope, IsolationForest, Linear, Preparation, Random, Scoring, Spread, alarmed, hit_at, ranked
+from foretell.detect import PCA, Blend, Detector, IsolationForest, Linear, Preparation, Random, Scoring, Spread, alarmed, hit_at, ranked
 from foretell.nets import LSTMAutoencoder, TadGAN
 from foretell.reading import Reading
 
@@ -47,7 +47,6 @@ NETS: Mapping[str, Row] = {
     "PCA on 10 embedded rows": Row(PCA(rows=10), Scoring(reach=1, smooth=1)),
     "T², 10-row mean": Row(PCA(statistic="t2"), PLAIN),
     "isolation forest": Row(IsolationForest(), PLAIN),
-    "elliptic envelope": Row(EllipticEnvelope(), PLAIN),
     "ridge forecast, 10-row mean, causal": Row(Linear(), PLAIN.model_copy(update={"look": "causal"})),
     "ridge forecast, 10-row mean, centred": Row(Linear(), PLAIN),
     "auto": Row("auto", seeded=True),
