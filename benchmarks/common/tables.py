@@ -42,8 +42,8 @@ class Page:
     protocol: str
     load: float
 
-    def publish(self, tables: Sequence[Table], *, quick: bool, missing: Sequence[str] = (), versions: Sequence[str] = ()) -> None:
-        """Prints the page, and unless it was a smoke run writes it to results/. What is missing is said on top of the tables."""
+    def publish(self, tables: Sequence[Table], *, quick: bool, missing: Sequence[str] = (), versions: Sequence[str] = (), folder: Path = RESULTS) -> None:
+        """Prints the page, and unless it was a smoke run writes it to results/, or another folder. What is missing is said on top of the tables."""
         parts = [f"# {self.question}", self.protocol]
         parts += [f"**Missing here:** {line}" for line in missing]
         parts += [str(table) for table in tables]
@@ -53,8 +53,8 @@ class Page:
         if quick:
             print("(a smoke run: results/ is left as it is)")
             return
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{self.name}.md").write_text(text, encoding="utf-8")
+        folder.mkdir(exist_ok=True)
+        (folder / f"{self.name}.md").write_text(text, encoding="utf-8")
 
     def _measured(self, versions: Sequence[str]) -> str:
         script = Path(sys.argv[0]).name
