@@ -237,6 +237,12 @@ def test_partial_dependence_of_a_product() -> None:
     assert far.outside is not None and far.outside.tolist() == [0.0, 1.0]
 
 
+def test_a_rare_flag_is_drawn_at_both_its_values() -> None:
+    flag = {"x": torch.zeros(5, 12, 1, dtype=torch.float64)}
+    flag["x"][2, 3] = 1
+    assert dependence(of(lambda x: x.sum((1, 2))[:, None]), flag, [("x", 0)]).grid.tolist() == [0, 1]
+
+
 def test_local_effects_of_a_line_are_its_slope() -> None:
     many = {"x": torch.randn(40, T, C, generator=DRAW, dtype=torch.float64) + torch.randn(40, 1, C, generator=DRAW, dtype=torch.float64)}
     curve = local_effects(of(lambda x: 3 * x[:, :, 0].mean(1, keepdim=True) + x[:, :, 1].mean(1, keepdim=True) ** 2), many, [("x", 0)])

@@ -2,18 +2,20 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 import foretell as ft
 from foretell import TaskError
 from foretell.attribution.effects import dependence
 from foretell.cli import main
 from foretell.explanation import components, explain
-from foretell.portraits import KINDS, largest, named, portrait
+from foretell.portraits import KINDS, largest, moments, named, portrait
 from foretell.words import words
 from laws import PLAIN, TASK, fitted, plain, refused, rich, slow
 
@@ -95,6 +97,26 @@ def test_the_command_writes_a_page_and_a_table(tmp_path: Path, monkeypatch: pyte
     assert set(rows["block"]) == {"past", "base", "residual"} and Path("why.html").is_file()
     assert main(["explain", "m.foretell", "data.csv", "--method", "deplift"]) == 2
     assert 'did you mean "deeplift"' in capsys.readouterr().err
+
+
+def test_days_are_told_without_an_hour() -> None:
+    days = np.array([["2016-02-07", "2016-02-08"]], dtype="datetime64[s]")
+    assert moments(days) == ["2016-02-07", "2016-02-08"] and moments(days + np.timedelta64(1, "h"))[0] == "2016-02-07 01:00"
+
+
+def test_a_steady_price_is_one_part_and_an_event_two() -> None:
+    """What a price adds until now and from now on cancels where it does not change: one bar near 0, not two against each other."""
+    panel = rich()
+    why = explain(fitted("ridge", panel), panel, origin=130)
+    at, ahead = why.channels("past").index("price"), why.channels("future").index("price")
+    past, future = why.values["past"].clone(), torch.zeros_like(why.values["future"])
+    past[..., at] = 0.0
+    past[..., 0, at], future[..., 0, ahead] = 2.0, -1.9
+    steady = components(replace(why, values={"past": past, "future": future}))
+    assert "price before" not in steady and float(steady["price"].max()) == pytest.approx(0.1)
+    future[..., 0, ahead] = 2.0
+    moved = components(replace(why, values={"past": past, "future": future}))
+    assert float(moved["price before"].max()) == 2.0 == float(moved["price"].max())
 
 
 def test_wrong_pictures_get_a_sentence() -> None:

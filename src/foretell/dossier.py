@@ -15,7 +15,7 @@ from .forecaster import Forecaster
 from .page import Column, Section, folded, page, pairs, paragraphs, table, write
 from .panel import Panel
 from .plotting import plot
-from .portraits import Figure, draw_curve, largest, named, portrait
+from .portraits import Figure, draw_curve, largest, moments, named, portrait
 from .words import Words, decimals, number, percent, words
 
 CURVES = 4  # channels whose curves are drawn
@@ -40,7 +40,7 @@ def dossier(path: str | Path, why: Attribution, model: Forecaster, panel: Panel,
     ]
     heading = title or say["why_title"].format(target=why.labels.target, series=series)
     ahead = one.labels.ahead
-    under = say["why_under"].format(net=type(model.net).__name__, first=str(ahead[0, 0]).replace("T", " ")[:16]) if ahead is not None else ""
+    under = say["why_under"].format(net=type(model.net).__name__, first=moments(ahead)[0]) if ahead is not None else ""
     return write(Path(path), page(heading, under, _top(one, say), sections, say))
 
 
@@ -60,7 +60,7 @@ def _sentence(why: Attribution, example: int, output: int, say: Words) -> str:
     told = ", ".join(f"{named(n, say)} {_signed(v, digits)}" for n, v in parts[:4])
     rest = sum(v for _, v in parts[4:])
     told += f", {say['why_else']} {_signed(rest, digits)}" if parts[4:] else ""
-    when = "" if why.labels.ahead is None else str(why.labels.ahead[example, output]).replace("T", " ")[:16]
+    when = "" if why.labels.ahead is None else moments(why.labels.ahead[example : example + 1])[output]
     facts = {"target": why.labels.target, "when": when, "value": number(float(why.prediction[example, output]), digits)}
     return say["why_head"].format(**facts, base=number(float(why.base[example, output]), digits), parts=told)
 
@@ -88,7 +88,7 @@ def _table(why: Attribution, say: Words) -> str:
     """Every step: usual, each part, residual, forecast."""
     parts = largest(components(why), 0)
     ahead = why.labels.ahead
-    times = [str(t).replace("T", " ")[:16] for t in ahead[0]] if ahead is not None else [str(i) for i in range(why.prediction.shape[1])]
+    times = moments(ahead) if ahead is not None else [str(i) for i in range(why.prediction.shape[1])]
     rows = {say["why_base"]: why.base[0], **{named(n, say): v[0] for n, v in parts.items()}, say["why_residual"]: why.residual[0]}
     rows[say["why_forecast"]] = why.prediction[0]
     columns = [Column(say["time"], times, left=True)]
@@ -108,8 +108,9 @@ def _global(model: Forecaster, panel: Panel, why: Attribution, say: Words) -> li
     size = {c: float(every.by_channel()[c].abs().mean()) for c in moving}
     whole = sum(float(value.abs().mean()) for value in every.by_channel().values())
     for name in sorted((c for c in moving if size[c] > HEARD * whole), key=lambda c: -size[c])[:CURVES]:
-        where = [(block, names.index(name)) for block, names in asked.labels.channels.items() if name in names]
-        curve = dependence(asked.f, asked.blocks, where, change="set", name=name)
+        # Of what is known ahead, the path to come: a model that compares a price with its past says nothing of one that was always so.
+        block = "future" if name in asked.labels.channels["future"] else "past"
+        curve = dependence(asked.f, asked.blocks, [(block, asked.labels.channels[block].index(name))], change="set", name=name)
         found.append(Section(say["why_curve"].format(name=name), (say["why_curve_text"],), draw_curve(curve, why.labels.target, say)))
     return found
 

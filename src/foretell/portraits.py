@@ -106,9 +106,8 @@ def draw_waterfall(why: Attribution, example: int, say: Words) -> Figure:
             increasing={"marker": {"color": UP}}, decreasing={"marker": {"color": DOWN}}, totals={"marker": {"color": INK}},
             connector={"line": {"color": GRID}}, visible=output == top, hoverinfo="x+text",
         )  # fmt: skip
-    marks = [
-        {"label": str(t).replace("T", " ")[:16], "method": "update", "args": [{"visible": [o == n for o in range(len(times))]}]} for n, t in enumerate(times)
-    ]
+    told = moments(np.array([times])) if why.labels.ahead is not None else [str(t) for t in times]
+    marks = [{"label": t, "method": "update", "args": [{"visible": [o == n for o in range(len(times))]}]} for n, t in enumerate(told)]
     slider = {"active": top, "steps": marks, "pad": {"t": 70}, "currentvalue": {"prefix": say["why_step"] + " "}, "ticklen": 2, "font": {"color": MUTED}}
     figure.update_layout(height=520, sliders=[slider], yaxis_range=_reach(why, example))
     return dressed(figure, say).update_layout(showlegend=False, hovermode="closest", margin={"b": 40})
@@ -221,6 +220,12 @@ def named(part: str, say: Words) -> str:
         return say["why_same"].format(count=pieces[2], unit=say[f"why_{pieces[3].rstrip('s')}"] + (say["why_plural"] if pieces[3].endswith("s") else ""))
     fixed = {"recent level": "why_level", "rest of its own past": "why_rest", "all else": "why_else"}
     return say[fixed[part]] if part in fixed else say["why_before"].format(name=part.removesuffix(" before")) if part.endswith(" before") else part
+
+
+def moments(times: np.ndarray) -> list[str]:
+    """Wall times of a row as texts; days without the hour."""
+    texts = [str(t).replace("T", " ")[:16] for t in times[0].astype("datetime64[s]")]
+    return [t[:10] for t in texts] if all(t.endswith(" 00:00") for t in texts) else texts
 
 
 def _own(why: Attribution) -> int:

@@ -42,8 +42,7 @@ def dependence(
         raise TaskError(f'no change "{change}": {nearest(change, CHANGES)}')
     probe, part = Probe(f, blocks), steps or slice(None)
     seen = torch.cat([block_named(block, blocks)[..., channel].flatten() for block, channel in where])
-    usual = seen.quantile(torch.linspace(0.02, 0.98, 20, dtype=seen.dtype)).unique() if change == "set" else None
-    points = grid if grid is not None else usual if usual is not None else _around(change, seen)
+    points = grid if grid is not None else _usual(seen) if change == "set" else _around(change, seen)
     moved = {block: x.expand(len(points), *x.shape).clone() for block, x in blocks.items()}
     outside = torch.zeros(len(points))
     for block, channel in where:
@@ -112,6 +111,13 @@ def importance(
             errors[block][0, :, 0, c] = gain.std(0) / repeats**0.5 if repeats > 1 else 0.0
     shown = {block: x.expand(probe.examples, *x.shape[1:]) for block, x in values.items()}
     return finished(probe, shown, "importance", kind="importance", error=errors)
+
+
+def _usual(seen: Tensor) -> Float[Tensor, " grid"]:
+    """The values of a flag or of a few prices as they are; else 20 evenly spaced ranks."""
+    each: Tensor = seen.unique()
+    found: Tensor = each if len(each) <= 10 else seen.quantile(torch.linspace(0.02, 0.98, 20, dtype=seen.dtype)).unique()
+    return found
 
 
 def _around(change: str, seen: Tensor) -> Float[Tensor, " grid"]:

@@ -19,7 +19,8 @@ def components(why: Attribution) -> dict[str, Float[Tensor, "example output"]]:
     Of the target's own past, the steps that lie whole seasons before the step forecast (with a neighbour on each side where a
     season is 12 steps or longer) are "same time 1, 2, … seasons before", the last quarter of a season before the origin is the
     "recent level", all else the rest. Of a channel known ahead, what is known of the steps to come is one component ("price"),
-    what it was until then another ("price before"): events of the past explain the past, which the model must see through.
+    what it was until then another ("price before"): events of the past explain the past, which the model must see through. Where the
+    two cancel by more than half, as a steady price does in a model that compares it with its past, they are one.
     """
     past, season = why.values["past"], int(why.facts.get("season", 1))
     names = why.channels("past")
@@ -31,13 +32,20 @@ def components(why: Attribution) -> dict[str, Float[Tensor, "example output"]]:
             found[name] = (own * mask).sum(-1)
     future = why.channels("future") if "future" in why.values else ()
     for at, name in enumerate(names):
-        if at != target:
-            found[f"{name} before" if name in future else name] = past[..., at].sum(-1)
+        if at != target and name not in future:
+            found[name] = past[..., at].sum(-1)
     for at, name in enumerate(future):
-        found[name] = why.values["future"][..., at].sum(-1)
+        ahead = why.values["future"][..., at].sum(-1)
+        before = past[..., names.index(name)].sum(-1) if name in names else torch.zeros_like(ahead)
+        found |= {name: ahead + before} if _cancel(ahead, before) else {f"{name} before": before, name: ahead}
     # The clock's channels are context and got nothing: a row of zeros tells nothing.
     found = {name: value for name, value in found.items() if name == LEVEL or float(value.abs().max()) > 0}
     return found
+
+
+def _cancel(one: Tensor, two: Tensor) -> bool:
+    """Whether two parts say much against each other and little together."""
+    return float((one + two).abs().mean()) < 0.5 * float((one.abs() + two.abs()).mean())
 
 
 def step_words(why: Attribution) -> str:
