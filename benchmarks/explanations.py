@@ -239,7 +239,7 @@ def speed_rows(quick: bool) -> tuple[Rows, list[str], list[str]]:
     """One window, T = 96, 7 channels, H = 24: the engine for all steps at once against captum's IG looped over them, in turn."""
     found, missing = peers(["captum"])
     pythons = {"engine": ours(), "our IG-50": ours(), **({"captum IG-50": found["captum"]} if found else {})}
-    rows, versions = [], []
+    rows, versions, residual = [], [], float("nan")
     for net in ("conv", "LSTM-64", "Transformer"):
         times: dict[str, list[float]] = {name: [] for name in pythons}
         for _ in range(2 if quick else 5):
