@@ -126,8 +126,8 @@ HOW = """Every row is prepared and calibrated alike: limits as shipped, one fals
 trained nets are means of three seeds. False alarms are alarms that touch no marked row; the false alarm ratio is the share of unmarked rows in alarm;
 hit@3 is of alarms that touch a marked event. {chosen}"""
 CHOSEN = """What `auto` ships on a data set it chooses by faults planted in held-out normal rows, without labels. What it chooses from, and the
-kinds of planted faults, were settled while the labels of ASD were looked at, so its rows there are optimistic; nothing was settled on
-SKAB or on the battery files."""
+kinds of planted faults, were settled while the labels of ASD were looked at, so its rows there are optimistic. How groups of like sensors are
+found and counted was settled with the battery files in sight; nothing was settled on SKAB."""
 
 
 def measures(guard: Detector, run: Run) -> dict[str, float]:
