@@ -11,8 +11,8 @@ import foretell as ft
 from foretell import MovingAverage, Panel, Task, Training, forecast, from_array
 from foretell.choosing import Choice, choose
 from foretell.forecast import Member
-from foretell.neighbours import Boosting, Statistical
-from foretell.nets import LSTMTransformer, Ridge, StackedLSTM
+from foretell.neighbours import Statistical
+from foretell.nets import Ridge
 
 Rows = Mapping[str, Member]
 
@@ -35,33 +35,6 @@ def test_the_choice_holds_on_data_that_it_has_not_seen() -> None:
     assert choice.name != "mean"
     found, best = judged(panel, choice, rows, 14, "MASE")
     assert found <= 1.01 * best
-
-
-@pytest.mark.slow
-def test_etth1(data: Path) -> None:
-    """96 ahead, 7 channels: within 1 % of the best single row of the test."""
-    pytest.importorskip("lightgbm")
-    wide = ft.read(data / "bench/ett/ETTh1.csv.gz").until(14399)
-    panel = from_array(wide.values[0].T, series=wide.channels, step="h")
-    task = Task(target="y", context=336, horizon=96, levels=())
-    rows = {"ridge": Member(Ridge()), "lightgbm": Member(Boosting(rounds=100, rate=0.1, difference=24)), "lstm": Member(StackedLSTM())}
-    training = Training(epochs=8, patience=3, stop=0.25, calibrate=0, seed=1)
-    found, best = judged(panel, choose(panel.until(11519), task, training, nets=rows), rows, 30, "MASE")
-    assert found <= 1.01 * best
-
-
-@pytest.mark.slow
-def test_nord_pool(data: Path) -> None:
-    """Two years of day-ahead prices: within 1 % of the best single row, and an ensemble below 1.80 without several members a net."""
-    pytest.importorskip("lightgbm")
-    panel = ft.read(data / "bench/epf_nord_pool/NP.csv.gz").with_calendar("hour", "weekday", "weekend")
-    known = ("Grid load forecast", "Wind power forecast", *ft.calendar_of(panel))
-    task = Task(target="Price", known=known, context=168, horizon=24, levels=())
-    rows = {"ridge": Member(Ridge()), "lightgbm": Member(Boosting(difference=24)), "lstm": Member(StackedLSTM()), "both": Member(LSTMTransformer())}
-    training = Training(stop=0.125, calibrate=0, scale="asinh", seed=1)
-    before = panel.until(panel.last("Price") - 728 * 24)
-    found, best = judged(panel, choose(before, task, training, nets=rows), rows, 728, "MAE")
-    assert found <= 1.01 * best and found <= 1.85
 
 
 @pytest.mark.slow
