@@ -129,6 +129,9 @@ def test_the_command_learns_scores_and_watches(tmp_path: Path, monkeypatch: pyte
     for name in ("alarms.csv", "scores.csv", "report.html", "model.foretell"):
         assert (tmp_path / "run" / name).is_file()
     assert "\u2192" not in (tmp_path / "run" / "alarms.csv").read_text()
+    (tmp_path / "rows.csv").write_text("start,stop,channels\n200,229,b\n")
+    assert main(["detect", "--model", "guard.foretell", "--test", "bad.csv", "--labels", "rows.csv", "--out", "rows"]) == 0
+    assert json.loads((tmp_path / "rows" / "metrics.json").read_text())["table"] == facts["table"]
     before = (tmp_path / "run" / "report.html").read_text()
     assert main(["report", "run"]) == 0
     assert (tmp_path / "run" / "report.html").read_text() == before

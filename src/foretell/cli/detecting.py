@@ -176,8 +176,8 @@ def labelled(path: Path, scores: Scores, how: Reading) -> tuple[Tensor, Truth]:
 
 
 def _steps(values: Sequence[object], scores: Scores) -> list[int]:
-    if all(isinstance(v, int | float) for v in values):
-        return [scores.start[0] + int(str(v).split(".")[0]) for v in values]  # rows of the run, counted from 0
+    if all(re.fullmatch(r"\d+(\.0*)?", str(v).strip()) for v in values):  # every cell of a table is text at first
+        return [scores.start[0] + int(str(v).strip().split(".")[0]) for v in values]  # rows of the run, counted from 0
     try:
         times = np.array([str(v) for v in values], dtype="datetime64[s]")
     except ValueError:
