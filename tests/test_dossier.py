@@ -95,6 +95,9 @@ def test_the_command_writes_a_page_and_a_table(tmp_path: Path, monkeypatch: pyte
     assert "the explanation's own error" in capsys.readouterr().out
     rows = pl.read_csv("why.csv")
     assert set(rows["block"]) == {"past", "base", "residual"} and Path("why.html").is_file()
+    assert main(["explain", "m.foretell", "data.csv", "--out", "slope.html", "--method", "saliency"]) == 0
+    said = capsys.readouterr().out
+    assert "no parts of the forecast" in said and "usual" not in said and Path("slope.csv").is_file() and not Path("slope.html").exists()
     assert main(["explain", "m.foretell", "data.csv", "--method", "deplift"]) == 2
     assert 'did you mean "deeplift"' in capsys.readouterr().err
 
@@ -122,6 +125,8 @@ def test_a_steady_price_is_one_part_and_an_event_two() -> None:
 def test_wrong_pictures_get_a_sentence() -> None:
     panel = plain()
     why = explain(fitted("ridge", panel, PLAIN), panel)
+    with pytest.raises(ft.TaskError, match="a page shows what adds up to the forecast; saliency gives sensitivity values"):
+        ft.dossier("never.html", explain(fitted("ridge", panel, PLAIN), panel, method="saliency"), fitted("ridge", panel, PLAIN), panel)
     with pytest.raises(ft.TaskError, match='no picture "part" of an explanation: did you mean "parts"'):
         portrait(why, "part")
     assert TASK.horizon == why.prediction.shape[1]

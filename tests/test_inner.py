@@ -1,5 +1,7 @@
 """What a net shows of itself: attention, weights, activation maps and kernels agree with the net; black boxes are sent elsewhere."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -50,6 +52,17 @@ def test_kernels_add_up_to_the_forecast(of: str, per_series: bool) -> None:
     told = model.predict(panel, origin=130).values[..., 0]
     torch.testing.assert_close(why.prediction, told.amax(1, keepdim=True) if of == "peak" else told)
     assert len(why.channels("kernels")) == 3 and why.values["kernels"].shape[-2:] == (1, 3)
+
+
+def test_the_base_of_kernels_is_the_net_without_any() -> None:
+    """Out means out: kernel and bias."""
+    panel = plain()
+    model = forecast.fit(panel, PLAIN, BARE, TRAINING)
+    bank = {n: w + 1 if n.startswith("biases") else w for n, w in model.weights.items()}
+    bare = {n: torch.zeros_like(w) if n.startswith(("kernels", "biases")) else w for n, w in bank.items()}
+    assert any(n.startswith("kernels") for n in bank)
+    why = explain(replace(model, weights=bank), panel, method="kernels")
+    torch.testing.assert_close(why.base, replace(model, weights=bare).predict(panel).values[..., 0])
 
 
 def test_maps_by_filter_and_by_period_are_the_same_maps() -> None:

@@ -8,6 +8,7 @@ import torch
 
 from .attribution.effects import dependence
 from .attribution.types import Attribution
+from .errors import TaskError
 from .explanation.asked import ask, calendar
 from .explanation.explain import METHODS, agreement
 from .explanation.parts import components
@@ -25,7 +26,10 @@ WINDOWS = 40  # of the summary and the curves
 
 def dossier(path: str | Path, why: Attribution, model: Forecaster, panel: Panel, *, example: int = 0, lang: str = "en", title: str | None = None) -> Path:
     """Writes the page of an explanation that `explain` gave, and returns its path. `example` is the window shown; the summary
-    and the curves use earlier windows of the same series. The file appears whole or not at all."""
+    and the curves use earlier windows of the same series. The file appears whole or not at all. TaskError for slopes and weights,
+    which are no parts of a forecast."""
+    if not parts_of_forecast(why):
+        raise TaskError(f"a page shows what adds up to the forecast; {why.method} gives {why.kind} values of their own: draw them by ft.plot(why)")
     say = words(lang)
     series = why.labels.examples[example]
     one = why.pick([example])
@@ -42,6 +46,11 @@ def dossier(path: str | Path, why: Attribution, model: Forecaster, panel: Panel,
     ahead = one.labels.ahead
     under = say["why_under"].format(net=type(model.net).__name__, first=moments(ahead)[0]) if ahead is not None else ""
     return write(Path(path), page(heading, under, _top(one, say), sections, say))
+
+
+def parts_of_forecast(why: Attribution) -> bool:
+    """Whether an explanation says what each input adds, in units."""
+    return why.kind == "contribution" and {"past", "future"} <= set(why.values)
 
 
 def headline(why: Attribution, say: Words, example: int = 0) -> list[str]:

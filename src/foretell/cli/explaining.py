@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from ..dossier import dossier, headline
+from ..dossier import dossier, headline, parts_of_forecast
 from ..errors import FileError, TaskError
 from ..explanation import explain as explained
 from ..frames import to_frame
@@ -48,16 +48,17 @@ def explain(
     panel = with_future(panel, asked.future, how, known) if asked.future else panel
     name = panel.series[positions([asked.series], panel.series, "series")[0]] if asked.series else panel.series[0]
     found = explained(fitted, panel.pick(name), origin=asked.origin, of=asked.of, method=asked.method, baseline=asked.baseline)
-    page = dossier(out or Path("why.html"), found, fitted, panel, lang=lang, title=title)
-    rows = page.with_suffix(".csv")
-    if rows == page:
-        raise TaskError(f'--out names the page: give it a name that ends in .html, not "{page.name}"')
+    rows = (out or Path("why.html")).with_suffix(".csv")
+    if rows == out:
+        raise TaskError(f'--out names the page: give it a name that ends in .html, not "{rows.name}"')
+    whole = parts_of_forecast(found)
+    page = dossier(out or Path("why.html"), found, fitted, panel, lang=lang, title=title) if whole else None
     _write(rows, found.columns())
-    for line in headline(found, say):
+    for line in headline(found, say) if whole else ():
         shown.show(line)
     for line in found.warnings:
         shown.remark(line)
-    shown.show(f"page: {page}, table: {rows}")
+    shown.show(f"page: {page}, table: {rows}" if page else f"{found.method} gives {found.kind} values, which are no parts of the forecast: table alone: {rows}")
 
 
 def _write(path: Path, columns: dict[str, Any]) -> None:
