@@ -275,8 +275,8 @@ def test_every_word_is_used_and_every_word_used_is_there() -> None:
     assert not loose
 
 
-# Keys put together from a name: why_ + the unit of a season, the name of a baseline.
-SPELLED = ("model_", "part_", "card_", "fact_", "why_baseline_", "why_day", "why_week", "why_year", "why_season")
+# Keys put together from a name: why_ + the unit of a season, the name of a baseline, of a parameter.
+SPELLED = ("model_", "plan_parameter_", "part_", "card_", "fact_", "why_baseline_", "why_day", "why_week", "why_year", "why_season")
 METRICS = ("skill", "coverage", "bias", "pinball", "peak_WAPE", "peak_bias")
 
 
