@@ -368,7 +368,7 @@ def test_what_does_not_belong_together_gets_its_sentence(models: dict[str, str],
 QUOTE = re.compile(r"^<!-- measured: (?P<page>[\w-]+) -->\n(?P<text>.*?)^<!-- end -->$", re.M | re.S)
 
 
-@pytest.mark.parametrize("name", ["regularisation", "optimisers"])
+@pytest.mark.parametrize("name", ["regularisation", "optimisers", "sales"])
 def test_documentation_quotes_what_was_measured(name: str) -> None:
     text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
     quotes = list(QUOTE.finditer(text))
