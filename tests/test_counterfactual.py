@@ -40,6 +40,27 @@ def test_of_a_line_it_is_the_change_of_least_norm() -> None:
     assert found.reached.tolist() == [1.0, 1.0] and found.distance[0] == pytest.approx(float(least.square().mean().sqrt()), rel=1e-3)
 
 
+def pair(far: float) -> tuple[Blocks, Reach]:
+    """One window of two free cells at 0, each within ±far."""
+    zero = torch.zeros(1, 1, 2, dtype=torch.float64)
+    return {"x": zero}, Reach({"x": torch.ones(1, 2, dtype=torch.bool)}, {"x": zero - far}, {"x": zero + far}, {"x": zero + 1})
+
+
+def test_a_cell_at_its_bound_leaves_the_rest_to_the_others() -> None:
+    blocks, within = pair(1.0)
+    aim = torch.full((1, 1), 1.4, dtype=torch.float64)
+    found = counterfactual(lambda b: (b["x"][:, 0] * torch.tensor([1.0, 0.5]).double()).sum(1, keepdim=True), blocks, (aim, aim), within)
+    torch.testing.assert_close(found.blocks["x"][0, 0], torch.tensor([1.0, 0.8]).double(), rtol=0, atol=5e-3)
+
+
+def test_of_a_product_the_change_is_along_the_slope_where_it_ends() -> None:
+    """Least squares on a curved surface; the steepest way into the band alone ends elsewhere: 1.87, 1.12."""
+    blocks, within = pair(1e3)
+    aim = torch.full((1, 1), 4.0, dtype=torch.float64)
+    found = counterfactual(lambda b: b["x"][:, 0, :1] * (1 + b["x"][:, 0, 1:]), blocks, (aim, aim), within).blocks["x"][0, 0]
+    assert float(found[0] * (1 + found[1])) == pytest.approx(4, abs=5e-3) and float(found[0] ** 2) == pytest.approx(float(found[1] * (1 + found[1])), abs=0.02)
+
+
 def test_an_open_end_is_met_at_its_edge_and_nothing_moves_inside_the_band() -> None:
     low = line(X) + 1.5
     found = counterfactual(line, X, (low, torch.full_like(low, torch.inf)), reach(1e6))
