@@ -88,10 +88,12 @@ def test_members_train_as_alone() -> None:
     assert together.curves.others["critic_x"].shape == (3, PLAIN.epochs)
 
 
+@pytest.mark.slow
 def test_the_order_of_members_only_orders() -> None:
     same(fit(2, 0).member(1), fit(0, 2).member(0), 1e-6)
 
 
+@pytest.mark.slow
 def test_one_detector_is_a_member_and_its_net_rebuilds() -> None:
     runs, starts = normal(0)
     found = train_gan(TINY, runs, starts, PLAIN)
@@ -125,6 +127,7 @@ def test_fewer_windows_than_a_round_still_train() -> None:
         assert not torch.equal(short.weights[name][:1], value.detach()) or name.endswith("shift")
 
 
+@pytest.mark.slow
 def test_it_learns_to_rebuild() -> None:
     spec = TINY.model_copy(update={"dropout": (0.0, 0.0, 0.0), "critic_steps": 1, "reconstruction": 50.0})
     changes = {"epochs": 25, "batch": 16, "stop": 0.2, "patience": 25, "optimizer": PLAIN.optimizer.model_copy(update={"rate": 0.02})}

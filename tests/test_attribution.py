@@ -161,6 +161,7 @@ def test_shapley_is_the_mean_over_all_orders(groups: int) -> None:
     torch.testing.assert_close(exact(values), naive.shapley_by_orders(values))
 
 
+@pytest.mark.slow
 def test_sampled_shapley_finds_the_exact_one_and_says_how_near() -> None:
     many = by_segment(X, {"x": [2, 6, 9]})  # 12 groups: one more than is tried whole
     f = of(ZOO["odd"])

@@ -85,6 +85,7 @@ def test_neighbours_stand_beside_the_rows_typed() -> None:
     assert names == ["ridge", "lightgbm", "xgboost", "autoets", "theta"]
 
 
+@pytest.mark.slow
 def test_backtest_with_neighbours(run: Callable[..., Said], tmp_path: Path) -> None:
     said = run("backtest", "shop.csv", *SMALL, "--neighbours", "--out", "here")
     assert said.code == 0, said.err

@@ -40,6 +40,7 @@ def test_the_ensemble_of_the_table_is_the_ensemble_fitted_anew() -> None:
     np.testing.assert_allclose(anew.point["anew"], found.table.point[ENSEMBLE], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_nothing_outside_the_data_given_is_used() -> None:
     panel = plain(220)
     values = panel.values.clone()

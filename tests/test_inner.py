@@ -113,6 +113,7 @@ def test_what_a_net_has_not_is_said() -> None:
         explain(model, panel, method="feature_weights")
 
 
+@pytest.mark.slow
 def test_black_boxes_are_sent_to_methods_that_only_call_them() -> None:
     pytest.importorskip("mlforecast")
     pytest.importorskip("statsforecast")

@@ -15,7 +15,7 @@ from foretell import Forecaster, Panel, Task, Training, forecast, from_array
 from foretell.learning import _whole
 from foretell.nets import Ridge, StackedLSTM
 from foretell.optim import Optimizer
-from laws import DRAWN, LEARNT, NETS, PLAIN, TASK, TRAINING, fitted, learnt, plain, rich, told
+from laws import DRAWN, LEARNT, NETS, PLAIN, TASK, TRAINING, fitted, learnt, plain, rich, slow, told
 
 MODES = [pytest.param(name, alone, id=f"{name}{', per series' if alone else ''}") for name in NETS for alone in (False, True)]
 every_net = pytest.mark.parametrize("name", NETS)
@@ -154,7 +154,10 @@ SIGNAL = {
 }
 
 
-@pytest.mark.parametrize("name", SIGNAL)
+FEW = [name if name in ("ridge", "lstm on ridge") else slow(name) for name in SIGNAL]
+
+
+@pytest.mark.parametrize("name", FEW)
 def test_a_known_signal_beats_the_seasonal_naive(name: str) -> None:
     draw = np.random.default_rng(2)
     price = draw.normal(size=400)
@@ -166,7 +169,7 @@ def test_a_known_signal_beats_the_seasonal_naive(name: str) -> None:
     assert list(result.table_columns()["model"]) == ["seasonal_naive", "ridge", "own"]
 
 
-@pytest.mark.parametrize("name", SIGNAL)
+@pytest.mark.parametrize("name", FEW)
 def test_pure_noise_is_not_beaten(name: str) -> None:
     """Of a random walk by the year the naive forecast, its last value, is the best there is."""
     walk = np.random.default_rng(4).normal(size=400).cumsum().astype(np.float32)
@@ -177,7 +180,7 @@ def test_pure_noise_is_not_beaten(name: str) -> None:
     assert float(result.scores()["own"]["skill"]) < 0.03
 
 
-@pytest.mark.parametrize(("name", "refit"), [(name, 0) for name in NETS] + [("ridge", 7)])
+@pytest.mark.parametrize(("name", "refit"), [(name, 0) if name not in DRAWN[1:] else slow(name, 0) for name in NETS] + [slow("ridge", 7)])
 def test_an_80_percent_band_holds_80_percent(name: str, refit: int) -> None:
     draw = np.random.default_rng(6)
     steps = np.arange(420)

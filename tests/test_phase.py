@@ -84,7 +84,7 @@ def test_a_joined_table_gives_what_cells_do(gaps: bool, apart: bool) -> None:
     task = Task(target="y", known=calendar_of(panel), context=24, horizon=6)
     source = Source(panel, roles_of(task, panel), fit_scaling(panel, ("y",), "minmax"), 24, 6)
     feed = Feed.of(source, split(panel, task, stop=0.2, calibrate=0.1), 3 if apart else 2, apart=apart)
-    assert isinstance(feed.table, Table) and feed.table.whole != gaps
+    assert isinstance(feed.table, Table) and (feed.table.past.age is None) != gaps
     member, numbers = torch.tensor([1, 0]), torch.tensor([[0, 5, -1], [100, 7, 30]])
     for fast, plain in zip(feed.batch(member, numbers), replace(feed, table=None).batch(member, numbers), strict=True):
         assert torch.equal(fast, plain)

@@ -93,6 +93,7 @@ def test_a_plan_is_allowed_and_certified_and_no_neighbour_is_better() -> None:
     assert float(seen.total(near[allowed]).mean(1).max()) <= float(best.total.mean()) * (1 + 1e-9)
 
 
+@pytest.mark.slow
 def test_more_budget_is_never_worse_and_profit_stops_where_a_unit_earns_a_unit() -> None:
     _, panel, model = mixed()
     totals = [float(plan.allocate(model, panel, b, FREE, starts=2).total.mean()) for b in (50_000, 60_000)]

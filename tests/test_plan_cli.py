@@ -60,6 +60,7 @@ def test_one_command_leaves_a_whole_run_folder(run: Callable[..., Said], tmp_pat
     assert model.net.media == ("tv", "search")
 
 
+@pytest.mark.slow
 def test_scenarios_stand_beside_the_plan(run: Callable[..., Said], tmp_path: Path) -> None:
     asked = ("--scenario", "more tv: tv=+20%, search=1000", "--scenario", "less: tv=x0.5")
     said = run("plan", "media.csv", "--target", "revenue", "--controls", "tv:0..60000,search", *asked, *SMALL)
@@ -72,6 +73,7 @@ def test_scenarios_stand_beside_the_plan(run: Callable[..., Said], tmp_path: Pat
     assert header.startswith("scenario,") and header.endswith("difference,difference-lo-80,difference-hi-80") and first.startswith("as written,")
 
 
+@pytest.mark.slow
 def test_a_promotion_is_planned_by_two_nets_item_by_item(run: Callable[..., Said], tmp_path: Path) -> None:
     world = shop(2, items=3, days=150)
     times = world.panel.clock.local(np.arange(150)).astype("datetime64[D]")

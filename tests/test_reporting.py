@@ -78,7 +78,7 @@ def written(folder: Path, data: Panel, lang: str = "en", **changes: object) -> s
     return report(folder / "report.html", panel=data, lang=lang, **changes).read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module", params=["en", "ko"])
+@pytest.fixture(scope="module", params=["en", slow("ko")])
 def lang(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -323,6 +323,7 @@ def test_what_cannot_be_written_gets_its_sentence(tmp_path: Path) -> None:
         written(tmp_path, some(), "de")
 
 
+@pytest.mark.slow
 def test_plotly_is_loaded_only_to_draw() -> None:
     code = "import sys, foretell.reporting; sys.exit(any(name in sys.modules for name in ('plotly', 'polars', 'pandas')))"
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": ":".join(sys.path)}, check=False).returncode == 0

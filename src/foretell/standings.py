@@ -51,12 +51,12 @@ def _ends(backtest: Backtest, order: list[tuple[str, float]], model: str, say: W
     """Worst and best: who they are, and how they look."""
     scores = backtest.scores("series")[model]
     found = []
-    for key, some in (("worst", order[:LISTED]), ("best", order[::-1][:LISTED])):
+    for heading, some in ((say["worst_series"], order[:LISTED]), (say["best_series"], order[::-1][:LISTED])):
         rows = [backtest.series.index(name) for name, _ in some]
         told = [Column(say["series"], [name for name, _ in some], left=True)]
         told += [Column(metric, [_told(metric, float(scores[metric][row])) for row in rows]) for metric in ("MAE", "RMSE", "WAPE", "MASE", "bias")]
         picture = plot(backtest, "actual", series=[name for name, _ in some[:SHOWN]], lang=say.lang)
-        found.append(Section(say[f"{key}_series"], (say["ends_text"].format(model=say.named("model_", model)),), picture, table(told)))
+        found.append(Section(heading, (say["ends_text"].format(model=say.named("model_", model)),), picture, table(told)))
     return found
 
 
