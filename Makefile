@@ -6,7 +6,8 @@ JOBS   ?= 2
 ARGS   ?=
 # The first Python of 3.11 or newer; 3.11 is what the lock was resolved for. Another one: make test PYTHON=/path/to/python
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python; do $$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
-PYTEST := $(BIN)/pytest -n $(JOBS) --dist worksteal --jaxtyping-packages=foretell,shapes.checked $(ARGS)
+# One thread a worker, children included: two workers of two threads each would wait for one another.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal --jaxtyping-packages=foretell,shapes.checked $(ARGS)
 PIP    := $(BIN)/python -m pip -qq --disable-pip-version-check
 
 .PHONY: help demo test check lint bench clean
