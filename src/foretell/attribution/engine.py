@@ -113,8 +113,8 @@ class Engine(TorchFunctionMode):
         if before is None or not any(x.requires_grad for x in inputs):
             return function(*inputs)
         value = function(*(x.detach() for x in inputs))
-        linear: Tensor = _Integral.apply(function, value, before, *inputs)  # type: ignore[no-untyped-call]  # torch leaves apply untyped
-        return linear
+        linear: Callable[..., Tensor] = _Integral.apply
+        return linear(function, value, before, *inputs)
 
     def before(self, *inputs: Tensor) -> tuple[Tensor, ...] | None:
         """What entered this operation in the baseline's run; None while that is being noted."""

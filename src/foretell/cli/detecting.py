@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -50,16 +50,15 @@ from .screen import Screen, plain
 Truth = list[tuple[int, int, frozenset[str]]]
 
 
-def net_of(word: str) -> Net | str:
+def net_of(word: str) -> Net | Literal["auto"]:
     """A net by its word; TaskError for one that does not exist."""
-    nets: dict[str, Any] = {
+    nets: dict[str, Net | Literal["auto"]] = {
         "auto": "auto", "spread": Spread(), "pca": PCA(), "forecast": Linear(), "fill": Linear(back=2, ahead=2),
         "forest": IsolationForest(), "envelope": EllipticEnvelope(), "autoencoder": LSTMAutoencoder(), "tadgan": TadGAN(),
     }  # fmt: skip
     if word not in nets:
         raise TaskError(f'--net {word}: no detector "{word}": {nearest(word, nets)}')
-    found: Net | str = nets[word]
-    return found
+    return nets[word]
 
 
 def opened(path: Path, how: Reading) -> tuple[Panel, Sequence[str]]:
@@ -77,7 +76,8 @@ def opened(path: Path, how: Reading) -> tuple[Panel, Sequence[str]]:
 def trained(files: Sequence[Path], how: Reading, word: str, false_alarms: str, training: dict[str, Any], screen: Screen) -> Detector:
     """A detector from these files, each a run (or several), with its neighbours."""
     model = load(Path(word)) if word.endswith(".foretell") else None
-    net, alarms, panels = None if model else net_of(word), Alarms(false_alarms=false_alarms), []
+    net: Net | Literal["auto"] = "auto" if model else net_of(word)  # a wrong word is told before any file is read
+    alarms, panels = Alarms(false_alarms=false_alarms), []
     for file in files:
         panel, notes = opened(file, how)
         panels.append(panel)
@@ -85,7 +85,7 @@ def trained(files: Sequence[Path], how: Reading, word: str, false_alarms: str, t
             screen.remark(f"note: {file.name}: {note}")
     defaults = {"epochs": 35, "optimizer": {"rate": 5e-4, "clip": None}} if word == "tadgan" else {}
     options = Training.model_validate({**defaults, **training})
-    guard = from_forecaster(model, panels, alarms=alarms) if model else fit(panels, net, options, alarms=alarms)  # type: ignore[arg-type]  # a word of ours
+    guard = from_forecaster(model, panels, alarms=alarms) if model else fit(panels, net, options, alarms=alarms)
     screen.show(guard.summary())
     limit = guard.limit()
     seen = f"{24 * limit.days:.3g} hours of normal rows, " + ("extrapolated by their tail" if limit.extrapolated else "seen there")

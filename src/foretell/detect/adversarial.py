@@ -51,7 +51,7 @@ class TrainedGAN:
         weights = next(iter(self.weights.values()))
         module = self.spec.build(self.channels, [torch.Generator() for _ in range(len(weights))]).to(weights.dtype)
         module.load_state_dict(self.weights)
-        return module.eval().requires_grad_(False)
+        return module.train(False).requires_grad_(False)
 
     def member(self, at: int) -> Self:
         """One member alone."""

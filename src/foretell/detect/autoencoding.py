@@ -34,7 +34,7 @@ class TrainedAutoencoder:
         head = self.weights["head.bias"]
         module = self.spec.build(self.channels, [torch.Generator() for _ in range(len(head))]).to(head.dtype)
         module.load_state_dict(self.weights)
-        return module.eval().requires_grad_(False)
+        return module.train(False).requires_grad_(False)
 
 
 def train_autoencoder(

@@ -44,7 +44,7 @@ class TadGANFit(Method):
         """The net with these weights."""
         module = self.spec.build(self.channels, [torch.Generator()])
         module.load_state_dict(dict(self.weights))
-        return module.eval().requires_grad_(False)
+        return module.train(False).requires_grad_(False)
 
     def say(self, x: X) -> Said:
         starts = window_starts(x.isnan().any(1), self.spec.window)

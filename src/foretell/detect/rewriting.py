@@ -42,7 +42,7 @@ class AutoencoderFit(Method):
         """The net with these weights."""
         module = self.spec.build(self.channels, [torch.Generator()])
         module.load_state_dict(dict(self.weights))
-        return module.eval().requires_grad_(False)
+        return module.train(False).requires_grad_(False)
 
     def say(self, x: X) -> Said:
         """Errors of a run; NaN where no whole window holds the row."""

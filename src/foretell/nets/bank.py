@@ -1,8 +1,8 @@
 """The kernel bank collapsed: twenty convolutions and a projection of their output are one matrix that acts on the window itself."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -73,8 +73,8 @@ def project(
 ) -> list[Float[Tensor, "member row out"]]:
     """For each weight [member, context · filter, out] the matrix [member, context + 1, out] that takes a window, a one appended,
     where a convolution with the kernel and the weight together would take it. Steps outside count as padding."""
-    out: tuple[Tensor, ...] = _Project.apply(kernel, bias, inside, *weights)  # type: ignore[no-untyped-call]  # torch leaves apply untyped
-    return list(out)
+    projected: Callable[..., tuple[Tensor, ...]] = _Project.apply
+    return list(projected(kernel, bias, inside, *weights))
 
 
 class _Project(torch.autograd.Function):
@@ -100,10 +100,10 @@ class _Project(torch.autograd.Function):
         return torch.split(_turned(flat @ torch.cat(weights, 2)), [weight.shape[2] for weight in weights], 2)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, *above: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # create_graph: what is below is written in place and would be left out of it silently
             raise RuntimeError("a kernel bank has first derivatives only")
-        flat, inside, *weights = ctx.saved_tensors  # type: ignore[attr-defined]  # torch adds it to the context
+        flat, inside, *weights = ctx.saved_tensors
         members, context = inside.shape
         filters = flat.shape[2] // context
         turned = [_turned(a) for a in above]

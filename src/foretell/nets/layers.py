@@ -3,9 +3,9 @@
 Weights and inputs carry the member axis first, x[member, example, time, feature]; no layer mixes members or examples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -247,8 +247,8 @@ def lstm_steps(
     if has_torch_function((x, weight)):  # who traces the arithmetic cannot see into a function with a backward of its own
         traced: Tensor = handle_torch_function(lstm_steps, (x, weight), x, weight, recurrent, bias, keep)
         return traced
-    out: Tensor = _Steps.apply(x, torch.cat([weight, recurrent], 2), bias, keep)  # type: ignore[no-untyped-call]  # torch leaves apply untyped
-    return out
+    steps: Callable[..., Tensor] = _Steps.apply
+    return steps(x, torch.cat([weight, recurrent], 2), bias, keep)
 
 
 _sigmoid_slope = torch.ops.aten.sigmoid_backward.grad_input  # (a, s, out) -> a · s · (1 - s)
@@ -286,10 +286,10 @@ class _Steps(torch.autograd.Function):
         return out.permute(1, 3, 0, 2)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, above: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # create_graph: the products below are written in place and would be left out of it silently
             raise RuntimeError("an LSTM of several members, or with recurrent dropout, has first derivatives only")
-        joint, seen, gates, cell, squashed, *mask = ctx.saved_tensors  # type: ignore[attr-defined]  # torch adds it to the context
+        joint, seen, gates, cell, squashed, *mask = ctx.saved_tensors
         slopes, open_ = _slopes(gates, cell, squashed)
         time, members, hidden, examples = squashed.shape
         by_gate = slopes.view(time, members, 4, hidden, examples)
