@@ -110,13 +110,14 @@ class ResponseNet(nn.Module):
         curve = Curve(*(p[:, None, None] for p in self.curve()))
         spend = (known[..., self.place[0]] - self.zero[:, None, None]).clamp(min=0) + TINY
         carried = torch.einsum("mexc,mtxc->metc", spend, self.lags(known.shape[2]))
-        return curve.ceiling * (_hill(carried, curve) - _hill(torch.full_like(carried, TINY), curve))
+        return curve.ceiling * (_hill(carried, curve) - _hill(torch.full_like(curve.half, TINY), curve))
 
     def lags(self, time: int) -> Float[Tensor, "member time source media"]:
         """(1 − carry) carryᵏ at k = time − source ≥ 0; what lies before the first step is taken to be as the first."""
         carry = self.curve().carry[:, None, None]
         lag = torch.arange(time)[:, None] - torch.arange(time)
-        weight = torch.where(lag[..., None] >= 0, (1 - carry) * carry ** lag.clamp(min=0)[..., None], 0.0)
+        faded = (lag.clamp(min=0)[..., None] * carry.clamp(min=TINY).log()).exp()  # carryᵏ, without the costly gradient of a power
+        weight = torch.where(lag[..., None] >= 0, (1 - carry) * faded, 0.0)
         before = carry ** (torch.arange(time)[:, None, None] + 1.0)
         return torch.cat([weight[:, :, :1] + before, weight[:, :, 1:]], 2)
 
@@ -127,7 +128,7 @@ class ResponseNet(nn.Module):
         told = torch.cat([known, clocked[..., rows] * clocked[..., columns]], -1)
         weight = self.base.clone()
         weight[:, self.place[0]] = 0.0
-        return (told * weight[:, None, None]).sum(-1) + self.intercept[:, None]
+        return torch.einsum("metk,mk->met", told, weight) + self.intercept[:, None]
 
     def level(
         self, missed: Float[Tensor, "member example context"], observed: Bool[Tensor, "member example context"]
@@ -146,5 +147,5 @@ class ResponseNet(nn.Module):
 
 
 def _hill(carried: Tensor, curve: Curve) -> Tensor:
-    ratio = (carried / curve.half) ** curve.shape
-    return ratio / (1 + ratio)
+    """ratio / (1 + ratio) for ratio = (carried / half)^shape: the sigmoid of its logarithm, which costs half as much as the power."""
+    return torch.sigmoid(curve.shape * (carried.log() - curve.half.log()))
