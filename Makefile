@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python; do $
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal --jaxtyping-packages=foretell,shapes.checked $(ARGS)
 PIP    := $(BIN)/python -m pip -qq --disable-pip-version-check
 
-.PHONY: help demo test check lint bench clean
+.PHONY: help demo test check lint style types suite bench clean
 
 help:
 	@echo 'make demo    set up, forecast a real series, write a report (minutes the first time)'
@@ -22,16 +22,24 @@ help:
 demo: .venv/ready-demo
 	$(BIN)/foretell demo $(ARGS)
 
-test: lint
-	$(PYTEST)
+# Types are checked beside the tests: mypy knows one core, and the workers' last tests leave one free.
+test: style
+	@$(MAKE) --no-print-directory -j2 types suite
 
 check: lint
 	$(PYTEST) -m "slow or not slow" --hypothesis-profile=long
 
-lint: .venv/ready-test
+lint: style types
+
+style: .venv/ready-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check --no-cache .
+
+types: .venv/ready-test
 	$(BIN)/mypy
+
+suite: .venv/ready-test
+	$(PYTEST)
 
 bench: .venv/ready-test
 	@set -e; shopt -s nullglob; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done

@@ -1,8 +1,9 @@
 """What the laws of forecasters run on: the nets, small panels with everything in them, and ways to change a panel."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -67,6 +68,12 @@ def fitted(name: str, panel: Panel, task: Task = TASK, *, per_series: bool = Fal
     return forecast.fit(panel, task, NETS[name], training, per_series=per_series)
 
 
+@cache
+def standing(name: str, alone: bool = False) -> Forecaster:
+    """Fitted once on `rich()`, for the tests that only ask: a model is a value that nothing changes, which is a law of its own."""
+    return fitted(name, rich(), per_series=alone)
+
+
 def learnt(model: Forecaster) -> tuple[object, ...]:
     """Everything that fit took from the data, for a digest: all but the time it took."""
     facts = {name: value for name, value in model.facts.items() if name != "seconds"}
@@ -110,3 +117,19 @@ def refused(error: type[Exception], words: str) -> Iterator[None]:
 def slow(*values: object) -> ParameterSet:
     """One case of many for `make check` only: its siblings show the same in less time."""
     return pytest.param(*values, marks=pytest.mark.slow)
+
+
+FEW = ("ridge", "lstm on ridge", "period kernel", "drift")  # one of each kind: in closed form, trained on it, packed, by rule
+
+
+def every(names: Iterable[str], quick: Sequence[str] = FEW) -> list[ParameterSet]:
+    """All of them, of which `make test` tries the quick ones."""
+    return [pytest.param(name) if name in quick else slow(name) for name in names]
+
+
+LATER = ("lstm alone", "lstm transformer")  # per series as the LSTM on a ridge is: with `make check`
+MODES = [
+    pytest.param(name, alone, id=f"{name}{', per series' if alone else ''}", marks=[pytest.mark.slow] if alone and name in LATER else [])
+    for name in NETS
+    for alone in (False, True)
+]

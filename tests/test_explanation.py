@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import polars as pl
@@ -10,28 +9,21 @@ import pytest
 import torch
 
 import foretell as ft
-from foretell import Forecaster, Task, TaskError, Training, forecast, from_array
+from foretell import Task, TaskError, Training, forecast, from_array
 from foretell.attribution.types import Attribution
 from foretell.explanation import components, explain, methods, sentences
 from foretell.explanation.asked import usual
 from foretell.explanation.explain import METHODS
 from foretell.explanation.inner import INNER
 from foretell.explanation.parts import own_masks
-from laws import NETS, PLAIN, TASK, after, fitted, plain, refused, rich, unknown
+from laws import FEW, NETS, PLAIN, TASK, after, every, fitted, plain, refused, rich, slow, standing, unknown
 
 ORIGIN = 130
 
 
-@cache
-def known(name: str) -> Forecaster:
-    """One fit for the tests that only ask."""
-    return fitted(name, rich())
-
-
-@pytest.mark.parametrize("of", ["step", "band"])
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize(("name", "of"), [(n, of) if of == "step" or n in FEW else slow(n, of) for n in NETS for of in ("step", "band")])
 def test_the_default_adds_up_for_every_net(name: str, of: str) -> None:
-    panel, model = rich(), known(name)
+    panel, model = rich(), standing(name)
     why = explain(model, panel, origin=ORIGIN, of=of)
     assert why.kind == "contribution" and why.gap < 1e-4
     assert why.method == ("shapley" if methods(model)["deeplift"] else "deeplift")
@@ -42,9 +34,9 @@ def test_the_default_adds_up_for_every_net(name: str, of: str) -> None:
     torch.testing.assert_close(why.base + shares + why.residual, why.prediction)
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", every(NETS))
 def test_nothing_after_the_origin_gets_anything(name: str) -> None:
-    panel, model = rich(), known(name)
+    panel, model = rich(), standing(name)
     bad = after(panel, ORIGIN, unknown(panel, TASK), 1e9)
     for method in [m for m in ("deeplift", "saliency") if not methods(model)[m]]:
         one, two = (explain(model, p, origin=ORIGIN, method=method, baseline="typical") for p in (panel, bad))
@@ -54,7 +46,7 @@ def test_nothing_after_the_origin_gets_anything(name: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_on_a_net_and_a_band(method: str) -> None:
-    panel, model = rich(), known("lstm on ridge")
+    panel, model = rich(), standing("lstm on ridge")
     why = explain(model, panel.pick("b"), origin=ORIGIN, of="band", method=method)
     assert why.values["past"].shape == (1, 3, 12, 9) and why.values["past"].isfinite().all()
     clock = [why.channels("past").index(c) for c in ("hour_sin", "index_y")]

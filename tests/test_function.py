@@ -7,7 +7,7 @@ from torch import Tensor
 import foretell as ft
 from foretell import Panel, Task, Training, forecast
 from foretell.forecaster import Forecaster
-from laws import DRAWN, NETS, PLAIN, TASK, fitted, plain, rich
+from laws import DRAWN, NETS, PLAIN, TASK, fitted, plain, rich, standing
 
 TINY = Training(epochs=1, batch=64, seed=1, device="cpu")
 
@@ -22,8 +22,7 @@ def near(model: Forecaster, panel: Panel, origin: int | None = None) -> None:
 
 @pytest.mark.parametrize("name", NETS)
 def test_it_is_predict(name: str) -> None:
-    panel = rich()
-    model = fitted(name, panel)
+    panel, model = rich(), standing(name)
     near(model, panel, 130)
     near(model, panel.pick("c", "a"), 131)  # other rows, and an origin out of phase
 
@@ -78,8 +77,7 @@ def slopes(model: Forecaster, panel: Panel) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("name", ["ridge", *DRAWN])
 def test_slopes_are_those_of_differences(name: str) -> None:
-    panel = rich()
-    model = fitted(name, panel)
+    panel, model = rich(), standing(name)
     f, blocks = model.function(panel, 130)
     past, future = slopes(model, panel)
     for block, slope, at in (("past", past, (1, -2, 0)), ("future", future, (2, 1, 0))):
@@ -103,8 +101,7 @@ def test_a_gap_has_no_slope_and_the_value_that_stands_in_has_it() -> None:
 
 
 def test_blocks_are_the_raw_values_and_their_times() -> None:
-    panel = rich()
-    model = fitted("ridge", panel)
+    panel, model = rich(), standing("ridge")
     f, blocks = model.function(panel, 130)
     assert f.channels["past"][0] == "y" and f.channels["future"] == model.roles.known
     last = panel.channel("y")[2, 130 - int(panel.start[2])]

@@ -12,15 +12,14 @@ from foretell.explanation import explain, methods
 from foretell.explanation.inner import INNER, core
 from foretell.nets import PeriodKernel, Ridge
 from foretell.nets.period_kernel import PeriodKernelNet
-from laws import PLAIN, TRAINING, fitted, plain, refused, rich
+from laws import PLAIN, TRAINING, fitted, plain, refused, rich, standing
 
 BARE = PeriodKernel(kernels=3, filters=2, heads=2, size=2, dense=6, ridge=None)
 
 
 @pytest.mark.parametrize("name", ["lstm transformer", "period kernel"])
 def test_attention_weights_are_shares(name: str) -> None:
-    panel = rich()
-    model = fitted(name, panel)
+    panel, model = rich(), standing(name)
     why = explain(model, panel, origin=130, method="attention")
     seen = why.values["attention"]
     assert why.kind == "weight" and bool((seen >= 0).all()) and bool(why.residual.isnan().all())
@@ -31,7 +30,7 @@ def test_attention_weights_are_shares(name: str) -> None:
 
 def test_the_written_out_attention_is_the_collapsed_one() -> None:
     """What the maps are put through is what the net computes without them, and its periods add up to them."""
-    model = fitted("period kernel", rich())
+    model = standing("period kernel")
     net = core(model.module)
     assert isinstance(net, PeriodKernelNet)
     past = torch.randn(len(model.members), 4, model.context, model.shape.features, generator=torch.Generator().manual_seed(2))
@@ -45,8 +44,7 @@ def test_the_written_out_attention_is_the_collapsed_one() -> None:
 @pytest.mark.parametrize("per_series", [False, True])
 @pytest.mark.parametrize("of", ["step", "peak"])
 def test_kernels_add_up_to_the_forecast(of: str, per_series: bool) -> None:
-    panel = rich()
-    model = fitted("period kernel", panel, per_series=per_series)
+    panel, model = rich(), standing("period kernel", per_series)
     why = explain(model, panel, origin=130, of=of, method="kernels")
     assert why.kind == "contribution" and why.gap < 1e-3
     told = model.predict(panel, origin=130).values[..., 0]

@@ -15,9 +15,8 @@ from foretell import Forecaster, Panel, Task, Training, forecast, from_array
 from foretell.learning import _whole
 from foretell.nets import Ridge, StackedLSTM
 from foretell.optim import Optimizer
-from laws import DRAWN, LEARNT, NETS, PLAIN, TASK, TRAINING, fitted, learnt, plain, rich, slow, told
+from laws import DRAWN, FEW, LEARNT, MODES, NETS, PLAIN, TASK, TRAINING, every, fitted, learnt, plain, rich, slow, standing, told
 
-MODES = [pytest.param(name, alone, id=f"{name}{', per series' if alone else ''}") for name in NETS for alone in (False, True)]
 every_net = pytest.mark.parametrize("name", NETS)
 every_mode = pytest.mark.parametrize(("name", "alone"), MODES)
 
@@ -27,7 +26,9 @@ def close(one: tuple[torch.Tensor, ...], two: tuple[torch.Tensor, ...], within: 
 
 
 @pytest.mark.parametrize(
-    ("name", "alone", "scale"), [(*case.values, "standard") for case in MODES] + [(n, False, s) for n in LEARNT for s in ("minmax", "robust")]
+    ("name", "alone", "scale"),
+    [pytest.param(*case.values, "standard", marks=case.marks) for case in MODES]
+    + [(n, False, s) if n in ("ridge", "lstm on ridge") else slow(n, False, s) for n in LEARNT for s in ("minmax", "robust")],
 )
 def test_refit_on_other_units_is_the_same_forecast_in_those_units(name: str, alone: bool, scale: str) -> None:
     panel, training = plain(), TRAINING.model_copy(update={"scale": scale})
@@ -45,7 +46,7 @@ def test_renamed_series_are_only_renamed(name: str, alone: bool) -> None:
     """All but a net of a series, which draws its first weights by the series' name."""
     panel = rich()
     renamed = replace(panel, series=("z", "ä", "m"))
-    one, two = (fitted(name, p, per_series=alone).predict(p, origin=140) for p in (panel, renamed))
+    one, two = (model.predict(p, origin=140) for model, p in ((standing(name, alone), panel), (fitted(name, renamed, per_series=alone), renamed)))
     assert two.series == ("z", "ä", "m")
     assert torch.equal(one.values, two.values) and torch.equal(one.quantiles, two.quantiles)
 
@@ -54,7 +55,7 @@ def test_renamed_series_are_only_renamed(name: str, alone: bool) -> None:
 def test_reordered_series_are_only_reordered(name: str, alone: bool) -> None:
     panel, order = rich(), [2, 0, 1]
     moved = panel.pick("c", "a", "b")
-    model = fitted(name, panel, per_series=alone)
+    model = standing(name, alone)
     one, two = told(model, panel, 140), told(model, moved, 140)
     assert close(tuple(x[order] for x in one), two, 1e-12)
     if name in DRAWN and not alone:
@@ -66,16 +67,18 @@ def test_reordered_series_are_only_reordered(name: str, alone: bool) -> None:
 @every_mode
 def test_some_series_alone_are_forecast_as_among_all(name: str, alone: bool) -> None:
     panel = rich()
-    model = fitted(name, panel, per_series=alone)
+    model = standing(name, alone)
     whole = told(model, panel, 140)
     assert close(tuple(x[[1]] for x in whole), told(model, panel.pick("b"), 140), 1e-12)
     assert close(tuple(x[[2, 0]] for x in whole), told(model, panel.pick("c", "a"), 140), 1e-12)
 
 
-@every_net
+LEVELS = [("standard", (0.1, 0.5, 0.9)), ("standard", (0.4, 0.45)), ("standard", ()), ("standard", (0.7,)), ("asinh", (0.1, 0.9)), ("quantile", (0.2, 0.8))]
+
+
 @pytest.mark.parametrize(
-    ("scale", "levels"),
-    [("standard", (0.1, 0.5, 0.9)), ("standard", (0.4, 0.45)), ("standard", ()), ("standard", (0.7,)), ("asinh", (0.1, 0.9)), ("quantile", (0.2, 0.8))],
+    ("name", "scale", "levels"),
+    [(n, *how) if n in ("ridge", "lstm on ridge") or how == LEVELS[0] else slow(n, *how) for how in LEVELS for n in NETS],
 )
 def test_quantiles_do_not_cross(name: str, scale: str, levels: tuple[float, ...]) -> None:
     task = Task(target="y", context=12, horizon=3, levels=levels)
@@ -131,7 +134,7 @@ def test_members_ignore_how_many_windows_their_neighbours_have() -> None:
 @every_mode
 def test_a_saved_model_is_the_same_to_the_last_bit(name: str, alone: bool, tmp_path: Path) -> None:
     panel = rich()
-    model = fitted(name, panel, per_series=alone)
+    model = standing(name, alone)
     ft.save(model, tmp_path / "m.foretell")
     again = ft.load(tmp_path / "m.foretell")
     assert isinstance(again, Forecaster)
@@ -154,10 +157,7 @@ SIGNAL = {
 }
 
 
-FEW = [name if name in ("ridge", "lstm on ridge") else slow(name) for name in SIGNAL]
-
-
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", every(SIGNAL))
 def test_a_known_signal_beats_the_seasonal_naive(name: str) -> None:
     draw = np.random.default_rng(2)
     price = draw.normal(size=400)
@@ -169,7 +169,7 @@ def test_a_known_signal_beats_the_seasonal_naive(name: str) -> None:
     assert list(result.table_columns()["model"]) == ["seasonal_naive", "ridge", "own"]
 
 
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", every(SIGNAL))
 def test_pure_noise_is_not_beaten(name: str) -> None:
     """Of a random walk by the year the naive forecast, its last value, is the best there is."""
     walk = np.random.default_rng(4).normal(size=400).cumsum().astype(np.float32)
@@ -191,7 +191,7 @@ def test_an_80_percent_band_holds_80_percent(name: str, refit: int) -> None:
     assert 0.74 < float(result.scores()["own"]["coverage-80"]) < 0.86
 
 
-@every_mode
+@pytest.mark.parametrize(("name", "alone"), [(n, a) if n in FEW and a == (n in DRAWN) else slow(n, a) for n in NETS for a in (False, True)])
 def test_inputs_are_left_as_they_were(name: str, alone: bool, tmp_path: Path) -> None:
     panel, training = rich(), TRAINING
     frame = panel.frame()

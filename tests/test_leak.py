@@ -9,11 +9,10 @@ import torch
 import foretell as ft
 from conftest import fingerprint
 from foretell import Backtest, Panel, Training, forecast
-from laws import LEARNT, NETS, PLAIN, TASK, TRAINING, after, fitted, learnt, plain, rich, slow, told, unknown
+from laws import LEARNT, MODES, NETS, PLAIN, TASK, TRAINING, after, fitted, learnt, plain, rich, slow, told, unknown
 
 CUT = 118
-MODES = [pytest.param(name, alone, id=f"{name}{', per series' if alone else ''}") for name in NETS for alone in (False, True)]
-OTHERWISE = [1e9, -1e9, float("nan")]
+OTHERWISE = [1e9, float("nan")]
 
 
 def same(one: tuple[torch.Tensor, ...], two: tuple[torch.Tensor, ...]) -> bool:
@@ -52,8 +51,9 @@ def test_what_is_known_ahead_counts_within_the_horizon_only(name: str) -> None:
         assert not same(told(model, after(panel, CUT + 2, (channel,), 3.0), CUT), told(model, panel, CUT))
 
 
-@pytest.mark.parametrize("name", NETS)
-@pytest.mark.parametrize("scale", ["standard", "asinh", "quantile"])
+@pytest.mark.parametrize(
+    ("name", "scale"), [(n, s) if s == "standard" or n in ("ridge", "lstm on ridge") else slow(n, s) for n in NETS for s in ("standard", "asinh", "quantile")]
+)
 def test_a_series_never_seen_is_scaled_by_its_past(name: str, scale: str) -> None:
     panel = rich()
     model = fitted(name, panel.until(CUT), training=TRAINING.model_copy(update={"scale": scale}))

@@ -15,6 +15,7 @@ from foretell.nets.layers import Shape
 from foretell.nets.stacked_lstm import StackedLSTM, StackedLSTMNet, presets
 from foretell.nets.window import fold, level_of, window
 from foretell.noise import Noise, noise_keys
+from laws import slow
 
 SHAPE = Shape(members=3, context=10, features=4, horizon=3, known=2, targets=2, levels=2, static=1)
 EXAMPLES = 5
@@ -175,7 +176,7 @@ def test_every_input_channel_receives_a_gradient(name: str) -> None:
         assert (found.abs().amax(tuple(range(1, found.ndim - 1))) > 0).all()
 
 
-@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("members", [1, slow(2)])
 @pytest.mark.parametrize("name", SPECS)
 def test_learns_one_window_by_heart(name: str, members: int) -> None:
     net, batch = build(SPECS[name], members), inputs(members)
