@@ -177,6 +177,7 @@ def test_wrong_questions_get_a_sentence(options: dict[str, object], words: str) 
 def test_methods_say_what_works() -> None:
     model = fitted("ridge", plain(), PLAIN)
     assert set(methods(model)) == {"auto", *METHODS, *INNER} and not any(why for name, why in methods(model).items() if name not in INNER)
+    assert not methods(model)["components"]
 
 
 @pytest.mark.parametrize("name", ["ridge", "lstm on ridge"])

@@ -1,13 +1,22 @@
 """A detector's score explained: the planted sensor gets it, the parts add up, normal rows are what it is compared with."""
 
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
 import pytest
 import torch
 
 import foretell as ft
 from foretell import TaskError
+from foretell.cli import main
 from foretell.detect import Preparation
 from foretell.explanation import explain, methods
-from laws import refused
+from foretell.words import words
+from laws import refused, slow
 from test_detect import faulty, guard, machine, panel
 
 NETS = ("spread", *(pytest.param(name, marks=pytest.mark.slow) for name in ("forecast", "pca", "forest", "gan", "blend")))
@@ -67,6 +76,40 @@ def test_it_is_drawn_and_tabled() -> None:
     why = explain(guard("spread"), panel(faulty()), origin=265)
     assert list(ft.plot(why).data[0].y) == list(guard("spread").channels)
     assert set(why.frame()["channel"].unique()) == {*guard("spread").channels, ""}
+
+
+@pytest.mark.parametrize("lang", ["en", slow("ko")])
+def test_the_page_of_an_alarm_stands_alone(lang: str, tmp_path: Path) -> None:
+    bad, watcher = panel(faulty()), guard("spread")
+    why = explain(watcher, bad, origin=265, baseline=panel(machine(200, 1)))
+    text = ft.dossier(tmp_path / "why.html", why, watcher, bad, lang=lang).read_text()
+    say = words(lang)
+    assert say["why_world"] in text and not re.search(r'(?:src|href)="https?:', text) and text.count('<script type="application/json"') == 4
+    figures = [json.loads(one)["data"] for one in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.S)]
+    bars = dict(zip(figures[1][0]["x"], figures[1][0]["y"], strict=True))
+    assert bars["heat"] == pytest.approx(float(why.by_channel()["heat"]))
+    assert next(iter(bars)) == say["why_base"] and sum(float(v) for v in list(bars.values())[:-1]) == pytest.approx(float(why.prediction))
+    seen = next(trace for trace in figures[2] if trace["name"] == say["actual"])
+    place = watcher.channels.index("heat")
+    np.testing.assert_allclose(seen["y"], watcher.kept(torch.from_numpy(faulty()[0]))[265 - watcher.memory : 265 + watcher.delay + 1, place])
+    with refused(TaskError, "of a forecast take dossier"):
+        ft.dossier(tmp_path / "x.html", replace(why, values={"past": why.values["rows"]}), watcher, bad)
+
+
+def test_the_command_explains_a_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    ft.save(guard("spread"), "guard.foretell")
+    panel(faulty()).frame().write_csv("bad.csv")
+    panel(machine(200, 1)).frame().write_csv("good.csv")
+    assert main(["explain", "guard.foretell", "bad.csv", "--normal", "good.csv", "--out", "why.html"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Normal windows like this one have" in said and "heat +" in said and "It is above the limit" in said
+    rows = pl.read_csv("why.csv")
+    assert set(rows["block"]) == {"rows", "base", "residual"} and Path("why.html").is_file()
+    assert main(["explain", "guard.foretell", "bad.csv", "--of", "total"]) == 2
+    assert "--of is for forecasts" in capsys.readouterr().err
+    assert main(["explain", "guard.foretell", "bad.csv", "--method", "deeplift"]) == 2
+    assert "deeplift does not work for a detector" in capsys.readouterr().err
 
 
 def test_what_cannot_be_answered_is_said() -> None:

@@ -8,7 +8,7 @@ import torch
 import foretell as ft
 from foretell import TaskError, Training, forecast
 from foretell.attribution.groups import by_channel
-from foretell.explanation import explain, methods
+from foretell.explanation import components, explain, methods
 from foretell.explanation.inner import INNER, core
 from foretell.nets import PeriodKernel, Ridge
 from foretell.nets.period_kernel import PeriodKernelNet
@@ -79,7 +79,7 @@ def test_a_ridge_shows_the_weights_that_its_slopes_are() -> None:
     torch.testing.assert_close(seen.values["past"][..., :-1, :], slope.values["past"][..., :-1, :], check_dtype=False)
 
 
-@pytest.mark.parametrize("name", ["ridge", "seasonal ridge", "lstm on ridge", "period kernel"])
+@pytest.mark.parametrize("name", ["ridge", "seasonal ridge", "lstm transformer", "period kernel"])
 def test_feature_weights_of_every_net_that_has_some(name: str) -> None:
     panel = rich()
     why = explain(fitted(name, panel), panel, origin=130, method="feature_weights")
@@ -93,22 +93,26 @@ def test_feature_weights_of_every_net_that_has_some(name: str) -> None:
 def test_what_a_net_has_inside_is_drawn(method: str) -> None:
     panel = plain()
     why = explain(fitted("period kernel", panel, PLAIN), panel, method=method)
-    figure = ft.plot(why, series="b")
-    assert len(figure.data) == len(why.values) and len(figure.data[0].y) == next(iter(why.values.values())).shape[-1]
-    with refused(TaskError, f"{method} has blocks of its own"):
-        ft.plot(why, "parts")
+    figure = ft.plot(why, "blocks", series="b")
+    assert len(figure.data) == len(why.values) + len(why.beside) and len(figure.data[0].y) == next(iter(why.values.values())).shape[-1]
+    if why.kind == "contribution":  # what adds up is also drawn as bars that do
+        assert len(ft.plot(why, "parts", series="b").data) == len(components(why)) + 2
+    else:
+        assert len(ft.plot(why, series="b").data) == len(figure.data)
+        with refused(TaskError, f"{method} has blocks of its own"):
+            ft.plot(why, "parts")
 
 
 def test_what_a_net_has_not_is_said() -> None:
     panel = plain()
     model = fitted("lstm alone", panel, PLAIN)
-    assert all(methods(model)[name] for name in INNER)
+    assert [name for name in INNER if not methods(model)[name]] == ["feature_weights", "components"]
     with refused(TaskError, "attention does not work for StackedLSTM: StackedLSTM has no attention; use deeplift or occlusion"):
         explain(model, panel, method="attention")
     with refused(TaskError, "StackedLSTM has no convolutions"):
         explain(model, panel, method="cam")
-    with refused(TaskError, "the weights of StackedLSTM act through one another"):
-        explain(model, panel, method="feature_weights")
+    with refused(TaskError, "feature_weights does not work for Drift: Drift has no weights; use saliency"):
+        explain(fitted("drift", panel, PLAIN), panel, method="feature_weights")
 
 
 @pytest.mark.slow

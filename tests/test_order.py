@@ -33,7 +33,7 @@ ROWS = (
     ("choosing", "selecting"),
     ("reading", "storage", "plotting", "page", "diagnosis", "weighing"),
     ("portraits", "sketch", "standings"),
-    ("pictures",),
+    ("pictures", "alarmdossier"),
     ("alarmpage", "reporting", "packs", "dossier"),
     ("planreport",),
     ("cli", "studio"),

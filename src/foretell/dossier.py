@@ -6,8 +6,10 @@ from pathlib import Path
 
 import torch
 
+from .alarmdossier import alarm_dossier
 from .attribution.effects import dependence
 from .attribution.types import Attribution
+from .detect import Detector
 from .errors import TaskError
 from .explanation.asked import ask, calendar
 from .explanation.explain import METHODS, agreement
@@ -24,10 +26,14 @@ HEARD = 0.01  # share of all contributions from which a channel's curve says som
 WINDOWS = 40  # of the summary and the curves
 
 
-def dossier(path: str | Path, why: Attribution, model: Forecaster, panel: Panel, *, example: int = 0, lang: str = "en", title: str | None = None) -> Path:
-    """Writes the page of an explanation that `explain` gave, and returns its path. `example` is the window shown; the summary
-    and the curves use earlier windows of the same series. The file appears whole or not at all. TaskError for slopes and weights,
-    which are no parts of a forecast."""
+def dossier(
+    path: str | Path, why: Attribution, model: Forecaster | Detector, panel: Panel, *, example: int = 0, lang: str = "en", title: str | None = None
+) -> Path:
+    """Writes the page of an explanation that `explain` gave, of a forecast or of a detector's score, and returns its path. `example` is
+    the window shown; the summary and the curves use earlier windows of the same series. The file appears whole or not at all. TaskError
+    for slopes and weights, which are no parts of a forecast."""
+    if isinstance(model, Detector):
+        return alarm_dossier(path, why, model, panel, example=example, lang=lang, title=title)
     if not parts_of_forecast(why):
         raise TaskError(f"a page shows what adds up to the forecast; {why.method} gives {why.kind} values of their own: draw them by ft.plot(why)")
     say = words(lang)
@@ -37,8 +43,7 @@ def dossier(path: str | Path, why: Attribution, model: Forecaster, panel: Panel,
         Section(say["forecast"], (say["why_forecast_text"],), _forecast(model, panel, one, series, say)),
         *([Section(say["why_parts"], (say["why_parts_text"],), portrait(one, "parts", lang=lang))] if one.prediction.shape[1] > 1 else []),
         Section(say["why_waterfall"], (say["why_waterfall_text"],), portrait(one, "waterfall", lang=lang), _table(one, say)),
-        Section(say["why_lags"], (say["why_lags_text"],), portrait(one, "lags", lang=lang)),
-        Section(say["why_cells"], (say["why_cells_text"],), portrait(one, "cells", lang=lang)),
+        *(_cells(one, say) if "past" in one.values else _beside(one, say)),
         *_global(model, panel.pick(series), one, say),
         _trust(model, panel.pick(series), one, say),
     ]
@@ -50,7 +55,24 @@ def dossier(path: str | Path, why: Attribution, model: Forecaster, panel: Panel,
 
 def parts_of_forecast(why: Attribution) -> bool:
     """Whether an explanation says what each input adds, in units."""
-    return why.kind == "contribution" and {"past", "future"} <= set(why.values)
+    return why.kind == "contribution" and ({"past", "future"} <= set(why.values) or "components" in why.values)
+
+
+def _cells(why: Attribution, say: Words) -> list[Section]:
+    return [
+        Section(say["why_lags"], (say["why_lags_text"],), portrait(why, "lags", lang=say.lang)),
+        Section(say["why_cells"], (say["why_cells_text"],), portrait(why, "cells", lang=say.lang)),
+    ]
+
+
+def _beside(why: Attribution, say: Words) -> list[Section]:
+    """What the net itself holds, channel by channel, the mean over the steps explained."""
+    rows = [(block, name, float(x[0].mean())) for block in why.beside if block != "in time" for name, x in why.named(block).items()]
+    if not rows:
+        return []
+    columns = [Column(say["why_block"], [r[0] for r in rows], left=True), Column(say["why_of"], [r[1] for r in rows], left=True)]
+    columns.append(Column(say["value"], [number(r[2], decimals([abs(r[2])])) for r in rows]))
+    return [Section(say["why_beside"], (say["why_beside_text"],), body=table(columns))]
 
 
 def headline(why: Attribution, say: Words, example: int = 0) -> list[str]:
@@ -137,7 +159,8 @@ def _trust(model: Forecaster, panel: Panel, why: Attribution, say: Words) -> Sec
     """The explanation's own error, other methods beside it, what it is relative to, and the limits of all of it."""
     asked = ask(model, panel, why.labels.times["past"][0, -1], "step", "typical", None, why.labels.target or None, 80.0)
     body = ""
-    if why.prediction.shape == (1, model.task.horizon) and why.baseline is not None and why.baseline.name == "typical":
+    same = "past" in why.values and why.prediction.shape == (1, model.task.horizon)
+    if same and why.baseline is not None and why.baseline.name == "typical":
         rows = []
         for name in ("deeplift", "integrated_gradients", "occlusion" if asked.blocks["past"][0].numel() <= 800 else "gradient_input", "shapley"):
             other = why if name == why.method else METHODS[name](asked)

@@ -43,7 +43,7 @@ def plot(
     chosen = [series] if isinstance(series, str) else list(series or names[:1])
     if len(chosen) != 1:
         raise TaskError(f"an explanation is drawn one series at a time; got {len(chosen)}: {', '.join(chosen[:5])}")
-    own = value.kind == "weight" or "past" not in value.values
+    own = not {"past", "components"} & set(value.values) or value.kind == "weight"
     return portrait(
         value, kind or ("blocks" if own else "parts" if value.kind == "contribution" else "cells"), example=positions(chosen, names, "series")[0], lang=lang
     )
@@ -56,7 +56,8 @@ def portrait(why: Attribution, kind: str = "parts", *, example: int = 0, lang: s
     table = {"parts": draw_parts, "waterfall": draw_waterfall, "lags": draw_lags, "cells": draw_cells, "summary": draw_summary, "blocks": draw_blocks}
     if kind not in table:
         raise TaskError(f'no picture "{kind}" of an explanation: {nearest(kind, KINDS)}')
-    if kind != "blocks" and not {"past", "future"} <= set(why.values):
+    named = kind in ("parts", "waterfall", "summary") and why.kind == "contribution"
+    if kind != "blocks" and not named and not {"past", "future"} <= set(why.values):
         raise TaskError(f'{why.method} has blocks of its own ({", ".join(why.values)}), not the past and the future: draw its "blocks"')
     return table[kind](why, example, words(lang))
 
@@ -65,13 +66,14 @@ def draw_blocks(why: Attribution, example: int, say: Words) -> Figure:
     """A heat map a block, each on colours of its own: channels upward, steps across, the mean over the outputs."""
     from plotly.subplots import make_subplots
 
-    figure = make_subplots(rows=len(why.values), cols=1, subplot_titles=[escape(b) for b in why.values])
-    for row, (block, x) in enumerate(why.values.items(), 1):
+    every = {**why.values, **why.beside}
+    figure = make_subplots(rows=len(every), cols=1, subplot_titles=[escape(b) for b in every])
+    for row, (block, x) in enumerate(every.items(), 1):
         seen = x[example].flatten(0, -3).mean(0).double()
         bound = float(seen.abs().max()) or 1.0
         names = [escape(c) for c in why.channels(block)]
         figure.add_heatmap(z=seen.T.numpy(), y=names, colorscale=SCALE, zmid=0, zmin=-bound, zmax=bound, showscale=False, row=row, col=1)
-    return dressed(figure.update_layout(height=160 + 160 * len(why.values)), say).update_layout(hovermode="closest")
+    return dressed(figure.update_layout(height=160 + 160 * len(every)), say).update_layout(hovermode="closest")
 
 
 def draw_parts(why: Attribution, example: int, say: Words) -> Figure:

@@ -92,7 +92,7 @@ class Attribution:
     `kind` says what the numbers are: a *contribution* is in the output's units and `base + Σ values + residual = prediction`;
     a *sensitivity* is output units per unit of the input; an *importance* is what is lost without the input; a *weight* is
     the net's own. `residual` is the error of the explanation itself, NaN where the method promises no sum. `error` holds
-    standard errors of sampled methods.
+    standard errors of sampled methods, `beside` blocks that belong to the values and are no part of their sum: weights, strengths.
     """
 
     values: Blocks
@@ -107,6 +107,7 @@ class Attribution:
     warnings: tuple[str, ...] = ()
     labels: Labels = Labels()
     facts: Mapping[str, float] = field(default_factory=dict)
+    beside: Blocks = field(default_factory=dict)
 
     @property
     def residual(self) -> Float[Tensor, "example *output"]:
@@ -146,9 +147,14 @@ class Attribution:
         return found
 
     def channels(self, block: str) -> tuple[str, ...]:
-        """Names of a block's channels."""
-        width = self.values[block].shape[-1]
+        """Names of a block's channels, or of one beside the values."""
+        width = block_named(block, {**self.values, **self.beside}).shape[-1]
         return self.labels.channels.get(block) or tuple(f"{block}[{i}]" for i in range(width))
+
+    def named(self, block: str) -> dict[str, Float[Tensor, "example *output step"]]:
+        """A block, or one beside the values, channel by channel."""
+        x = block_named(block, {**self.values, **self.beside})
+        return dict(zip(self.channels(block), x.unbind(-1), strict=True))
 
     def advice(self, *, keep: Sequence[str] | None = None) -> tuple[Advice, ...]:
         """Channels that are weak, redundant or noisy over these windows, with the evidence (`advice.advice`); the target is kept
@@ -167,11 +173,13 @@ class Attribution:
         return replace(
             self, values={b: x[at] for b, x in self.values.items()}, prediction=self.prediction[at], base=self.base[at], baseline=held,
             error={b: x[at] for b, x in self.error.items()}, labels=replace(labels, examples=names, times=times, ahead=ahead),
+            beside={b: x[at] for b, x in self.beside.items()},
         )  # fmt: skip
 
     def columns(self) -> dict[str, np.ndarray]:
-        """The tidy table as arrays: one row a window, output, block, step and channel, then rows "base" and "residual"."""
-        parts = [self._rows(block) for block in self.values] + [self._row("base", self.base), self._row("residual", self.residual)]
+        """The tidy table as arrays: one row a window, output, block, step and channel, then rows "base" and "residual", then what is beside."""
+        parts = [self._rows(block, x) for block, x in self.values.items()] + [self._row("base", self.base), self._row("residual", self.residual)]
+        parts += [self._rows(block, x) for block, x in self.beside.items()]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def frame(self) -> Any:
@@ -180,8 +188,8 @@ class Attribution:
 
         return to_frame(self.columns(), "polars")
 
-    def _rows(self, block: str) -> dict[str, np.ndarray]:
-        x = self.values[block].flatten(1, -3)
+    def _rows(self, block: str, values: Tensor) -> dict[str, np.ndarray]:
+        x = values.flatten(1, -3)
         examples, steps = x.shape[0], x.shape[2]
         grid = np.indices(x.shape).reshape(4, -1)
         times = self.labels.times.get(block)

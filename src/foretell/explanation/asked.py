@@ -93,7 +93,7 @@ def labels_of(whole: Function, blocks: Blocks, of: Of, target: int) -> Labels:
         with torch.no_grad():
             top = whole(blocks)[:, :, target, 0].argmax(1)
         ahead = np.take_along_axis(ahead, top[:, None].numpy(), 1)
-    return Labels(whole.names, (), whole.channels, times, ahead, whole.targets[target])
+    return Labels(whole.names, (of,) if of in ("total", "peak") else (), whole.channels, times, ahead, whole.targets[target])
 
 
 def calendar(model: Forecaster) -> tuple[str, ...]:

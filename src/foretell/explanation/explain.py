@@ -55,8 +55,9 @@ def explain(
     `of` is every "step", the "total" over the horizon, the "peak", or the width of the `level` "band". `baseline` is what
     the forecast is compared with: "typical" values, the "last_period", or "normal" windows of the past. `method` "auto" is
     DeepLIFT with integrated gradients beside it; where 5 % or more are left unexplained, or the model has no slopes, Shapley
-    values of stretches of each channel. "attention", "feature_weights", "cam" and "kernels" show what the net has inside; their
-    blocks are its own, not "past" and "future". The floor and the sorting of quantiles are left out of what is explained.
+    values of stretches of each channel. "components" is the forecast as named sums (`record`). "attention", "feature_weights", "cam" and
+    "kernels" show what the net has inside; their blocks are its own, not "past" and "future". The floor and the sorting of
+    quantiles are left out of what is explained.
 
     A detector's score is explained sensor by sensor (`guarded`): `origin` is the row, left out each run's highest; `baseline` a
     Panel of normal runs, left out the panel's own windows without an alarm, of which the nearest are taken.

@@ -84,6 +84,15 @@ def chosen_rows(guard: Detector, panel: Panel, runs: Sequence[Run], scored: Sequ
     return found
 
 
+def observed(guard: Detector, panel: Panel, when: When) -> Float[Tensor, "step channel"]:
+    """What the window of a row held, of a panel of one run; NaN where nothing was observed."""
+    runs = rows_of(panel, guard.inputs)
+    scored = [guard.judge(guard.kept(run.rows)).score for run in runs]
+    (run, row), *_ = chosen_rows(guard, panel, runs, scored, when)
+    one = watched(guard, run, row)
+    return one.values.masked_fill(~one.seen, torch.nan)
+
+
 def watched(guard: Detector, run: Run, row: int) -> Watched:
     """The window of a row; what lies beyond the run's ends, or was not observed, counts as not observed."""
     every = guard.prepared.spec.aggregate
