@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import foretell as ft
 from foretell import Drift, Panel, SeasonalNaive, Task, TaskError, Training, forecast, from_array
-from foretell.choosing import ENSEMBLE, Choice, choose, training_windows
+from foretell.choosing import ENSEMBLE, TELLING, Choice, _least, choose, training_windows
 from foretell.forecast import Member
 from foretell.nets import Ridge, StackedLSTM
 from laws import PLAIN, plain, refused
@@ -38,6 +39,19 @@ def test_the_ensemble_of_the_table_is_the_ensemble_fitted_anew() -> None:
     found = chosen(panel)
     anew = ft.backtest({"anew": partial(forecast.ensemble, task=PLAIN, nets=NETS, training=found.training)}, panel, windows=4, refit=0)
     np.testing.assert_allclose(anew.point["anew"], found.table.point[ENSEMBLE], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("origins", "better", "taken"), [(40, 0.1, "net"), (40, 0.02, ENSEMBLE), (TELLING, 0.02, ENSEMBLE), (TELLING - 1, 0.02, "net")])
+def test_the_ensemble_wins_a_tie_when_there_are_origins_enough_to_call_it_one(origins: int, better: float, taken: str) -> None:
+    panel = plain(200, ("a",))
+    table = ft.backtest({"net": partial(forecast.fit, task=PLAIN), ENSEMBLE: partial(forecast.fit, task=PLAIN)}, panel, windows=origins, refit=0)
+    truth = table.truth
+    error = torch.ones_like(truth)
+    other = error - better - 0.2 * (-1.0) ** torch.arange(len(truth))[:, None, None, None]
+    table = replace(table, point=dict.fromkeys(table.models, truth + 5) | {"net": truth + other, ENSEMBLE: truth + error})
+    assert _least(table, ("net", ENSEMBLE), "MAE") == taken
+    found = Choice(taken, {"net": Member(Ridge())}, PLAIN, Training(), table, "MAE")
+    assert ("less by no more than chance explains: net" in found.reason()) is (taken == ENSEMBLE)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Ensemble: shares by greedy selection on the stop part, the mean of its models to the last digit, bands, files, laws."""
+"""Ensemble: shares half by greedy selection on the stop part, half equal, the mean of its models to the last digit, bands, files, laws."""
 
 from functools import partial
 from itertools import product
@@ -11,7 +11,7 @@ import torch
 import foretell as ft
 from foretell import Drift, Forecaster, MovingAverage, Panel, SeasonalNaive, Task, TaskError, Training, forecast
 from foretell.forecast import Member
-from foretell.mixture import greedy
+from foretell.mixture import NEAR, greedy, shares
 from foretell.nets import Ridge, StackedLSTM
 from laws import PLAIN, TASK, after, plain, refused, rich, told, unknown
 
@@ -58,17 +58,26 @@ def test_greedy_is_the_slow_twin_and_close_to_the_best_shares_there_are(seed: in
 
 
 def test_nothing_known_means_equal_shares() -> None:
-    assert greedy(torch.randn(4, 3), torch.full((3,), torch.nan), 10).tolist() == [0.25] * 4
+    for how in (greedy, shares):
+        assert how(torch.randn(4, 3), torch.full((3,), torch.nan), 10).tolist() == [0.25] * 4
+
+
+def test_half_of_a_share_is_the_same_for_all_that_come_near() -> None:
+    truth = torch.zeros(40)
+    guess = torch.stack([torch.ones(40), -torch.full((40,), NEAR - 0.01), torch.full((40,), NEAR + 0.01)])
+    found = shares(guess, truth, 50)
+    torch.testing.assert_close(found, (greedy(guess, truth, 50) + torch.tensor([0.5, 0.5, 0.0])) / 2)
+    assert found[2] == greedy(guess, truth, 50)[2] / 2 and float(found.sum()) == pytest.approx(1)
 
 
 def test_it_is_the_mean_of_its_models() -> None:
     panel = rich(steps=130)
     model = mixed(panel, TASK)
-    shares = model.weights["shares"][0]
-    assert float(shares.sum()) == pytest.approx(1) and (shares > 0).all() and len(shares) == len(model.mixed)
+    given = model.weights["shares"][0]
+    assert float(given.sum()) == pytest.approx(1) and (given > 0).all() and len(given) == len(model.mixed)
     parts = torch.stack([one.predict(panel, origin=125).values for one in model.mixed])
-    torch.testing.assert_close(model.predict(panel, origin=125).values, torch.einsum("m,m...->...", shares, parts))
-    assert model.facts["shares"].count("%") == len(shares)  # type: ignore[union-attr]  # a text
+    torch.testing.assert_close(model.predict(panel, origin=125).values, torch.einsum("m,m...->...", given, parts))
+    assert model.facts["shares"].count("%") == len(given)  # type: ignore[union-attr]  # a text
 
 
 def test_shares_come_from_models_that_have_not_seen_the_stop_part() -> None:

@@ -1,6 +1,6 @@
 """choose: the model for this data and task, picked by backtest, with the table that made it be picked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -26,6 +26,7 @@ NET_WINDOWS = 300  # training windows below which a net is not asked
 TREE_WINDOWS = 200  # and boosted trees
 FITS = 400  # fits of one statistical method that a choice may cost
 ENSEMBLE = "ensemble"
+TELLING = 20  # origins from which the error of a difference can be told
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +57,15 @@ class Choice:
         """One sentence: what was chosen, its error, and that of the next best."""
         scores = {name: float(found[self.metric]) for name, found in self.table.scores().items()}
         rest = sorted((score, name) for name, score in scores.items() if name != self.name)
-        nearest = f"; next best: {rest[0][1]} {rest[0][0]:.4g}" if rest else ""
+        nearest = f"; {self._beside(rest[0][1], rest[0][0] < scores[self.name])}: {rest[0][1]} {rest[0][0]:.4g}" if rest else ""
         origins = "1 origin" if len(self.table.cutoff) == 1 else f"{len(self.table.cutoff)} origins"
         return f"chosen: {self.name}, {self.metric} {scores[self.name]:.4g} over {origins} before the end of the data{nearest}"
+
+    def _beside(self, name: str, less: bool) -> str:
+        """What the other row with the least error is to the chosen one."""
+        if not less:
+            return "next best"
+        return "less by no more than chance explains" if name in self.rows else "less, though not among the rows to choose from"
 
     def frame(self) -> Any:
         """The table that chose, one row a model."""
@@ -82,7 +89,8 @@ def choose(
     among `nets`.
 
     Each is fitted once and judged at `windows` origins counted back from the end of `panel` (None: over a tenth of it), so
-    hand it the data before your own test. The least MAE wins, or MASE of several series or targets.
+    hand it the data before your own test. The least MAE wins, or MASE of several series or targets; the ensemble wins a tie, within
+    one standard error of the difference over 20 origins or more.
     """
     training = training or Training()
     task = told_ahead(panel, task, windows or 1, None, None)
@@ -96,8 +104,20 @@ def choose(
     mix = {ENSEMBLE: partial(_mixed, task, training, learnt)} if len(rows) > 1 and training.stop else {}
     result = backtest({**models, **mix}, panel, task=task, windows=windows or windows_of(panel, task), refit=0, watch=watch)
     metric = "MASE" if len(task.target) > 1 or len(panel) > 1 else "MAE"
-    scores = {name: float(result.scores()[name][metric].nan_to_num(torch.inf)) for name in (*rows, *mix)}
-    return Choice(min(scores, key=lambda name: scores[name]), rows, task, training, result, metric, notes)
+    return Choice(_least(result, (*rows, *mix), metric), rows, task, training, result, metric, notes)
+
+
+def _least(table: Backtest, names: Sequence[str], metric: str) -> str:
+    """The row of the least error; where the ensemble's is larger by no more than one standard error of the difference, the ensemble,
+    which leans on no one row: Breiman et al. 1984, "Classification and Regression Trees", §3.4.3."""
+    scores = {name: float(table.scores()[name][metric].nan_to_num(torch.inf)) for name in names}
+    best = min(scores, key=lambda name: scores[name])
+    if best == ENSEMBLE or ENSEMBLE not in names or len(table.cutoff) < TELLING:
+        return best
+    each = table.scores("origin")
+    more = each[ENSEMBLE][metric] - each[best][metric]
+    more = more[more.isfinite()]
+    return ENSEMBLE if len(more) >= TELLING and float(more.mean()) <= float(more.std()) / len(more) ** 0.5 else best
 
 
 def _kept(name: str, row: Member, task: Task, training: Training, learnt: dict[str, Learnt], panel: Panel) -> Forecaster:

@@ -16,7 +16,7 @@ from .forecaster import Forecaster, Net, least_back, scale_of
 from .interval import Conformal, conformal, normal
 from .label import labels_of
 from .learning import SIMPLE, TRAINED, learn
-from .mixture import Mixture, greedy
+from .mixture import Mixture, shares
 from .neighbours import Boosting, Statistical
 from .nets import LSTMTransformer, PeriodKernel, Ridge, SeasonalRidge, StackedLSTM
 from .outcome import Part
@@ -109,8 +109,8 @@ class Member(NamedTuple):
 
 def ensemble(panel: Panel, task: Task, nets: Mapping[str, Net | Member], training: Training | None = None, *, rounds: int = 50) -> Forecaster:
     """Several models fitted and mixed into one Forecaster, each with a share: on the stop part, from models that have not
-    learned from it, the shares are chosen greedily (`mixture.greedy`), errors counted in each series' usual error. What got
-    no share is left out. Without a stop part all have the same share.
+    learned from it, half of each share is chosen greedily, half is the same for all that come near the best (`mixture.shares`), errors
+    counted in each series' usual error. What got no share is left out. Without a stop part all have the same share.
 
     The mean is taken in the user's units; bands are conformal for the mixture. It is saved like any model; a statistical
     member is saved as its recipe. TaskError if there is nothing to choose from.
@@ -133,14 +133,14 @@ def mixed(panel: Panel, task: Task, rows: Mapping[str, Learnt], training: Traini
         raise TaskError("an ensemble needs at least one net: nets={'ridge': Ridge(), 'lstm': StackedLSTM()}")
     parts = split(panel, task, stop=training.stop, calibrate=training.calibrate)
     source = _source(panel, task, Mixture(names=tuple(rows)), training, parts)
-    shares = dict(zip(rows, _shares(list(rows.values()), source, rounds).tolist(), strict=True))
-    kept = {name: rows[name] for name, share in shares.items() if share > 0}
+    given = dict(zip(rows, _shares(list(rows.values()), source, rounds).tolist(), strict=True))
+    kept = {name: rows[name] for name, share in given.items() if share > 0}
     blank = _blank(source, task, Mixture(names=tuple(kept)), training, parts, False, 1)
     notes = tuple(dict.fromkeys(note for one in rows.values() for note in one.model.notes))
-    weights = {"shares": torch.tensor([[shares[name] for name in kept]], dtype=panel.values.dtype)}
+    weights = {"shares": torch.tensor([[given[name] for name in kept]], dtype=panel.values.dtype)}
     whole = replace(blank, weights=weights, mixed=tuple(one.model for one in kept.values()), notes=notes)
     judged = replace(whole, mixed=tuple(one.judged for one in kept.values()))
-    told = ", ".join(f"{name} {shares[name]:.0%}" for name in sorted(kept, key=lambda name: -shares[name]))
+    told = ", ".join(f"{name} {given[name]:.0%}" for name in sorted(kept, key=lambda name: -given[name]))
     seconds = sum(float(one.model.facts.get("seconds", 0.0)) for one in rows.values()) + perf_counter() - began
     return replace(whole, bands=_bands(whole, judged, source, parts), facts={"shares": told, "seconds": round(seconds, 3)})
 
@@ -165,7 +165,7 @@ def _shares(rows: list[Learnt], source: Source, rounds: int) -> Float[Tensor, " 
     truth = source.goals(series, row.flatten()).masked_fill(~fair.flatten()[:, None, None], torch.nan)
     guess = torch.stack([one.judged.units(panel, row)[..., 0].flatten(0, 1) for one in rows])
     size = _usual(source, first)[series][:, None]
-    return greedy((guess / size).flatten(1), (truth / size).flatten(), rounds)
+    return shares((guess / size).flatten(1), (truth / size).flatten(), rounds)
 
 
 def _usual(source: Source, last: Int[Tensor, " series"]) -> Float[Tensor, "series target"]:
