@@ -15,7 +15,7 @@ from torch import Tensor
 from foretell import Drift, Forecaster, MovingAverage, Panel, SeasonalNaive, Task, Training, forecast, from_array
 from foretell.clock import Clock
 from foretell.forecaster import Net
-from foretell.nets import LSTMTransformer, PeriodKernel, Ridge, SeasonalRidge, StackedLSTM
+from foretell.nets import GraphLSTM, LSTMTransformer, PeriodKernel, Ridge, SeasonalRidge, StackedLSTM
 from foretell.optim import Optimizer
 
 NETS: dict[str, Net] = {
@@ -25,12 +25,14 @@ NETS: dict[str, Net] = {
     "lstm alone": StackedLSTM(hidden=(4, 3), dropout=0.1, ridge=False, mask=True, centre="last"),
     "lstm transformer": LSTMTransformer(hidden=4, heads=2, feedforward=6, ahead=4),
     "period kernel": PeriodKernel(kernels=3, filters=2, heads=2, size=2, dense=6, ahead=4),
+    "graph lstm": GraphLSTM(neighbours=2, reach=4, chance=1.0, hidden=(4,), dropout=0.1, ahead=4),  # chance: finds edges in noise
     "seasonal_naive": SeasonalNaive(),
     "drift": Drift(),
     "moving_average": MovingAverage(window=5),
 }
-LEARNT = ("ridge", "seasonal ridge", "lstm on ridge", "lstm alone", "lstm transformer", "period kernel")
-DRAWN = ("lstm on ridge", "lstm alone", "lstm transformer", "period kernel")  # their first weights come from a seed and a name
+LEARNT = ("ridge", "seasonal ridge", "lstm on ridge", "lstm alone", "lstm transformer", "period kernel", "graph lstm")
+TOGETHER = ("graph lstm",)  # of series that act on each other: one net for all
+DRAWN = ("lstm on ridge", "lstm alone", "lstm transformer", "period kernel", "graph lstm")  # their first weights come from a seed and a name
 TRAINING = Training(epochs=2, batch=128, seed=3, device="cpu", optimizer=Optimizer(rate=0.02))
 TASK = Task(target="y", known=("price", "sun", "hour_sin", "hour_cos", "weekend", "index_y"), context=12, horizon=3)
 PLAIN = Task(target="y", context=12, horizon=3)
@@ -131,5 +133,5 @@ LATER = ("lstm alone", "lstm transformer")  # per series as the LSTM on a ridge 
 MODES = [
     pytest.param(name, alone, id=f"{name}{', per series' if alone else ''}", marks=[pytest.mark.slow] if alone and name in LATER else [])
     for name in NETS
-    for alone in (False, True)
+    for alone in ((False,) if name in TOGETHER else (False, True))
 ]

@@ -15,7 +15,7 @@ from foretell import Forecaster, Panel, Task, Training, forecast, from_array
 from foretell.learning import _whole
 from foretell.nets import Ridge, StackedLSTM
 from foretell.optim import Optimizer
-from laws import DRAWN, FEW, LEARNT, MODES, NETS, PLAIN, TASK, TRAINING, every, fitted, learnt, plain, rich, slow, standing, told
+from laws import DRAWN, FEW, LEARNT, MODES, NETS, PLAIN, TASK, TOGETHER, TRAINING, every, fitted, learnt, plain, rich, slow, standing, told
 
 every_net = pytest.mark.parametrize("name", NETS)
 every_mode = pytest.mark.parametrize(("name", "alone"), MODES)
@@ -69,6 +69,7 @@ def test_some_series_alone_are_forecast_as_among_all(name: str, alone: bool) -> 
     panel = rich()
     model = standing(name, alone)
     whole = told(model, panel, 140)
+    panel = model.view(panel) if name in TOGETHER else panel  # neighbours come along
     assert close(tuple(x[[1]] for x in whole), told(model, panel.pick("b"), 140), 1e-12)
     assert close(tuple(x[[2, 0]] for x in whole), told(model, panel.pick("c", "a"), 140), 1e-12)
 
@@ -96,7 +97,7 @@ def test_quantiles_do_not_cross(name: str, scale: str, levels: tuple[float, ...]
 LONG = Training(epochs=6, batch=32, patience=1, seed=1, device="cpu", optimizer=Optimizer(rate=0.05))
 
 
-@every_net
+@pytest.mark.parametrize("name", [name for name in NETS if name not in TOGETHER])
 def test_members_ignore_their_neighbours(name: str) -> None:
     panel = plain(130, seed=5)
     among = fitted(name, panel, PLAIN, per_series=True, training=LONG)
@@ -191,7 +192,7 @@ def test_an_80_percent_band_holds_80_percent(name: str, refit: int) -> None:
     assert 0.74 < float(result.scores()["own"]["coverage-80"]) < 0.86
 
 
-@pytest.mark.parametrize(("name", "alone"), [(n, a) if n in FEW and a == (n in DRAWN) else slow(n, a) for n in NETS for a in (False, True)])
+@pytest.mark.parametrize(("name", "alone"), [(n, a) if n in FEW and a == (n in DRAWN) else slow(n, a) for n in NETS for a in (False, True) if not (a and n in TOGETHER)])
 def test_inputs_are_left_as_they_were(name: str, alone: bool, tmp_path: Path) -> None:
     panel, training = rich(), TRAINING
     frame = panel.frame()

@@ -16,7 +16,7 @@ ROWS = (
     ("frames", "smooth"),
     ("panel",),
     ("calendar", "metrics", "periods", "label", "nets", "attribution", "optim", "files", "examples", "noise", "outcome", "words", "device"),
-    ("transform", "loss", "schedule", "worlds"),
+    ("transform", "loss", "schedule", "worlds", "graph"),
     ("task",),
     ("halves",),
     ("train", "solve", "feed", "periodic", "workers"),

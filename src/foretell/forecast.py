@@ -13,12 +13,14 @@ from torch import Tensor
 from .baseline import steps_needed, with_season
 from .errors import DataError, TaskError
 from .forecaster import Forecaster, Net, least_back, scale_of
+from .graph import Graph, given
+from .graph import learned as learned_graph
 from .interval import Conformal, conformal, normal
-from .label import labels_of
+from .label import labels_of, named_label
 from .learning import SIMPLE, TRAINED, learn
 from .mixture import Mixture, shares
 from .neighbours import Boosting, Statistical
-from .nets import LSTMTransformer, PeriodKernel, Ridge, SeasonalRidge, StackedLSTM
+from .nets import GraphLSTM, LSTMTransformer, PeriodKernel, Ridge, SeasonalRidge, StackedLSTM
 from .outcome import Part
 from .panel import Panel
 from .periodic import bank_of, own_context, resolved
@@ -83,17 +85,20 @@ def _fitted(
     if members < 1 or (members > 1 and not isinstance(net, TRAINED)):
         raise TaskError(f"members={members}: an ensemble has at least 1 member, and more only of a trained net; {type(net).__name__} is always the same")
     panel = panel if start is None else _follows(start, panel, task, net, per_series, members)
+    if per_series and isinstance(net, GraphLSTM):
+        raise TaskError("per_series=True: a graph net is one net for all series, which tells them apart by their neighbours; leave per_series out")
     parts = split(panel, task, stop=training.stop, calibrate=training.calibrate, apart=per_series)
-    source = _source(panel, task, net, training, parts, apart=per_series)
+    graph = start.graph if start else _graph(panel, task, net, parts)
+    source = _source(graph.widened(panel) if graph else panel, task, net, training, parts, graph, apart=per_series)
     if start is not None:
         source = replace(source, scaling=start.scaling_of(panel), context=start.context, spans=start.spans_of(panel.series))
     notes = _check_length(source, parts)
     blank = _blank(source, task, net, training, parts, per_series, members)
-    blank = replace(blank, anchor=_anchor(source, parts, net, apart=per_series))
+    blank = replace(blank, anchor=_anchor(source, parts, net, apart=per_series), graph=graph)
     learned = learn(blank, source, parts, start, watch, checkpoint)
     model = replace(blank, weights=learned.weights, curves=learned.curves, notes=notes + learned.notes)
     judged = replace(model, weights=learned.judged)
-    model = replace(model, bands=_bands(model, judged, source, parts), facts={**learned.facts, "seconds": round(perf_counter() - began, 3)})
+    model = replace(model, bands=_bands(model, judged, source, parts), facts={**learned.facts, **_edges(graph), "seconds": round(perf_counter() - began, 3)})
     return Learnt(model, judged, source, parts)
 
 
@@ -186,8 +191,26 @@ def _seasoned(net: Net, season: int) -> Net:
     return with_season(net, season) if isinstance(net, SEASONAL) else net
 
 
-def _source(panel: Panel, task: Task, net: Net, training: Training, parts: Split, *, apart: bool = False) -> Source:
+def _graph(panel: Panel, task: Task, net: Net, parts: Split) -> Graph | None:
+    """Which series follow which, by what the net was told or by the training part."""
+    if not isinstance(net, GraphLSTM):
+        return None
+    past, season = panel.until(panel.start + parts.train.last), panel.clock.season
+    reach = net.reach or min(max(season, task.horizon), task.steps_back(panel.clock))
+    if net.edges is not None:
+        return given(past, task.target[0], net.edges, reach=reach)
+    return learned_graph(past, task.target[0], most=net.neighbours, reach=reach, chance=net.chance)
+
+
+def _edges(graph: Graph | None) -> dict[str, str]:
+    """What is told of a graph in the summary."""
+    return {} if graph is None else {"edges": f"{len(graph)} between {len(graph.series)} series, after 1 … {graph.reach} steps"}
+
+
+def _source(panel: Panel, task: Task, net: Net, training: Training, parts: Split, graph: Graph | None = None, *, apart: bool = False) -> Source:
     roles = roles_of(task, panel)
+    if graph:
+        roles = roles._replace(past=tuple(c for c in roles.past if c not in graph.channels) + graph.channels)
     _check_finite(panel, roles.features)
     scaling = fit_scaling(panel.until(panel.start + parts.train.last), task.target, scale_of(net, training), pooled=training.pooled)
     context, spans = max(task.steps_back(panel.clock), steps_needed(net) if isinstance(net, SEASONAL) else 1), None
@@ -195,7 +218,7 @@ def _source(panel: Panel, task: Task, net: Net, training: Training, parts: Split
         backs = bank_of(panel, task, parts.train, net.kernels, 1, apart=apart).span.clamp(min=least_back(net))
         context, spans = int(backs.max()), backs if apart else None
     named = isinstance(net, PeriodKernel) and not apart and len(panel) > 1
-    labels = labels_of(panel, named=named) if named or isinstance(net, LABELLED) else ()
+    labels = labels_of(panel, named=named) if named or isinstance(net, LABELLED) else (named_label(panel),) if graph else ()
     return Source(panel, roles, scaling, context, task.horizon, labels=labels, spans=spans, aheads=task.ahead_of(panel.series))
 
 
@@ -261,7 +284,7 @@ def _told(source: Source, parts: Split) -> tuple[Part, ...]:
 def _anchor(source: Source, parts: Split, net: Net, *, apart: bool) -> Int[Tensor, " series"] | None:
     """Each series' last observed step, if the net is to be trained for forecasts from that place in the season only."""
     clock = source.panel.clock
-    if not isinstance(net, StackedLSTM | LSTMTransformer) or not net.ridge or net.in_phase is False or clock.season == 1:
+    if not isinstance(net, StackedLSTM | LSTMTransformer | GraphLSTM) or not net.ridge or net.in_phase is False or clock.season == 1:
         return None
     last = source.panel.last(*source.roles.target)
     if net.in_phase is None:

@@ -17,18 +17,20 @@ from .clock import Clock, utc_from_local
 from .device import flushed
 from .errors import DataError, TaskError, nearest
 from .function import Function, marks
+from .graph import Graph
 from .interval import Conformal, quantiles
 from .label import Label
 from .mixture import Mixture, blended
 from .neighbours import Boosting, Statistical
-from .nets import ON_RIDGE, LSTMTransformer, PeriodKernel, Response, Ridge, SeasonalRidge, Shape, StackedLSTM, assembled
+from .nets import ON_RIDGE, GraphLSTM, LSTMTransformer, PeriodKernel, Response, Ridge, SeasonalRidge, Shape, StackedLSTM, assembled
 from .outcome import Forecast, Part, probs_of
 from .panel import Panel, Recipe, as_times, positions
 from .periodic import own_context
 from .task import Batch, Roles, ScaleKind, Scaling, Source, Task, fit_scaling
 from .train import Curves, Training
 
-Net = Ridge | SeasonalRidge | StackedLSTM | LSTMTransformer | PeriodKernel | Response | SeasonalNaive | Drift | MovingAverage | Boosting | Statistical | Mixture
+Trained = StackedLSTM | LSTMTransformer | PeriodKernel | GraphLSTM | Response
+Net = Ridge | SeasonalRidge | Trained | SeasonalNaive | Drift | MovingAverage | Boosting | Statistical | Mixture
 When = str | int | datetime | np.datetime64
 PIECE = 8192  # windows forecast at once: bounds the memory of a backtest over many series
 
@@ -63,6 +65,7 @@ class Forecaster:
     notes: tuple[str, ...] = ()
     labels: tuple[Label, ...] = ()
     mixed: tuple["Forecaster", ...] = ()  # of a Mixture: its models; weights["shares"] are theirs
+    graph: Graph | None = None  # of a graph net: which series follow which
 
     @property
     def differentiable(self) -> bool:
@@ -82,7 +85,7 @@ class Forecaster:
         static, kinds = len(self.labels), tuple(len(label.categories) for label in self.labels)
         return Shape(
             len(self.members), self.context, len(self.roles.features), self.task.horizon, known, targets, len(self.task.levels), static, clocked,
-            self.task.levels, kinds,
+            self.task.levels, kinds, len(self.graph.channels) if self.graph else 0, self.graph.reach if self.graph else 0,
         )  # fmt: skip
 
     @property
@@ -120,7 +123,7 @@ class Forecaster:
         point, bands = self.in_units(source, output, series, probs)
         for at, _ in notes:
             point[at], bands[at] = torch.nan, torch.nan
-        told = tuple(n for _, n in notes)
+        told = tuple(n for _, n in notes) + self._absent(panel)
         return Forecast(point, bands, probs, last, panel.clock, panel.series, self.roles.target, panel.names, told, ahead=source.aheads)
 
     def function(
@@ -171,7 +174,8 @@ class Forecaster:
                     f'series "{strange[0]}" has no net: this model has one for each of its {len(self.series)} series. '
                     "Fit again with it, use per_series=False, or panel.pick() the known ones"
                 )
-        seen = panel.arranged(self.own, self.common).on(self.clock)
+        wide = panel if self.graph is None else self.graph.widened(panel)
+        seen = wide.arranged(self.own, self.common).on(self.clock)
         dtype = self.bands.spread.dtype
         return replace(seen, values=seen.values.to(dtype), shared=seen.shared.to(dtype), calendar=self.calendar)
 
@@ -311,6 +315,11 @@ class Forecaster:
         if len(found) == len(row):
             raise TaskError(found[0][1] + ("" if len(row) == 1 else f", nor for the other {len(row) - 1}"))
         return found
+
+    def _absent(self, panel: Panel) -> tuple[str, ...]:
+        absent = self.graph.absent(panel) if self.graph else ()
+        told = ", ".join(absent[:3]) + (f" and {len(absent) - 3} more" if len(absent) > 3 else "")
+        return (f"neighbours that these data lack bring nothing: {told}",) if absent else ()
 
     def _check_future(self, source: Source, row: Tensor) -> None:
         for channel in self.roles.known:

@@ -32,9 +32,14 @@ class Label(NamedTuple):
         return (torch.tensor(facts, dtype=panel.values.dtype) - self.mean) / self.deviation
 
 
+def named_label(panel: Panel) -> Label:
+    """The series' own name as a label."""
+    return Label(SERIES, panel.series)
+
+
 def labels_of(panel: Panel, *, named: bool = False) -> tuple[Label, ...]:
     """Every label of a panel, learned from the series that it has; `named` puts the series themselves before them."""
-    found = [Label(SERIES, panel.series)] if named else []
+    found = [named_label(panel)] if named else []
     for name, facts in panel.labels.items():
         if all(isinstance(f, int | float) for f in facts):
             numbers = torch.tensor(facts, dtype=torch.float64)

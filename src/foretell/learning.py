@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional as F
 
 from .baseline import Drift, MovingAverage, SeasonalNaive
 from .device import flushed
@@ -20,8 +21,9 @@ from .loss import total as loss_total
 from .mixture import Mixture
 from .neighbours import Boosting, Statistical
 from .neighbours.boosting import grow
-from .nets import ON_RIDGE, OnRidge, PeriodKernel, Residual, Response, Ridge, SeasonalRidge, StackedLSTM, assembled
+from .nets import ON_RIDGE, GraphLSTM, OnRidge, PeriodKernel, Residual, Response, Ridge, SeasonalRidge, StackedLSTM, assembled
 from .nets.bank import Bank
+from .nets.graph_lstm import GraphLSTMNet
 from .nets.period_kernel import PeriodKernelNet
 from .nets.response import ResponseNet
 from .noise import streams
@@ -101,13 +103,15 @@ def _begun(net: OnRidge | Response, model: Forecaster, source: Source, parts: Sp
         if inner.facts is not None:
             told = profile_of(source.panel, model.task, parts.train, inner.length[0])
             inner.facts.profile = told.expand(len(model.members), -1, -1).contiguous()
+    if isinstance(inner, GraphLSTMNet) and model.graph:
+        inner.edge = F.pad(model.graph.weight, (0, 0, 0, 0, 1, 0)).expand(len(model.members), -1, -1, -1).to(inner.edge.dtype).contiguous()
     if start is not None:
         module.load_state_dict(_whole(start.weights))
         return module, {}
     if not isinstance(module, Residual):
         return module, {}
     # A net for forecasts from every origin stands on a ridge that weighs every origin alike.
-    ridge: Ridge | SeasonalRidge = Ridge(phase=0.0) if isinstance(net, StackedLSTM) and net.in_phase is False else Ridge()
+    ridge: Ridge | SeasonalRidge = Ridge(phase=0.0) if isinstance(net, StackedLSTM | GraphLSTM) and net.in_phase is False else Ridge()
     ridge = net.ridge if isinstance(net, PeriodKernel) and net.ridge else ridge
     solved = solve(ridge, replace(model.shape, members=1), source, parts, model.task.levels, by_series=model.per_series, halves=_halves(model, source))
     first, last = ({name: w.expand(len(model.members), *w.shape[1:]).contiguous() for name, w in s.items()} for s in (solved.judged, solved.weights))
@@ -173,7 +177,11 @@ def _whole(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     alpha = weights.get("alpha")
     if alpha is None:
         return dict(weights)
-    head = {name: w * alpha.view(-1, *[1] * (w.ndim - 1)) for name, w in weights.items() if name.startswith(("net.head.", "net.told."))}
+    head = {
+        name: w * alpha.view(-1, *[1] * (w.ndim - 1))
+        for name, w in weights.items()
+        if name.startswith(("net.head.", "net.told.", "net.lstm.head.", "net.gain"))
+    }
     return {**weights, **head, "alpha": torch.ones_like(alpha)}
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .attribution.types import Attribution
 from .attribution.types import Curve as Effect
+from .graph import Graph
 from .outcome import Forecast
 from .panel import Panel, positions
 from .plan import Curve, Plan, Promotion, WhatIf
@@ -21,11 +22,12 @@ from .words import Words, number, percent, words
 Figure = Any  # plotly.graph_objects.Figure; plotly is loaded when something is drawn, not before
 ACROSS = 3  # series side by side in a picture of two rows
 HEIGHT = 620
+EDGES = 80  # lines in the picture of a graph; more cannot be told apart
 MARK = "rgba(184, 134, 11, 0.13)"  # promoted days
 
 
 def plot(
-    value: Value | Attribution | Effect | WhatIf | Curve | Plan | Promotion, kind: str | None = None, *, history: Panel | None = None,
+    value: Value | Attribution | Effect | WhatIf | Curve | Plan | Promotion | Graph, kind: str | None = None, *, history: Panel | None = None,
     series: str | Sequence[str] | None = None, lang: str = "en",
 ) -> Figure:  # fmt: skip
     """A plotly figure of a value, to show, save or change.
@@ -36,6 +38,7 @@ def plot(
     are shown, 6 at most; of an explanation its first window.
     Of planning: a `WhatIf` (scenarios over each other, and the difference each makes), a `Curve` (effect and marginal return),
     a `Plan` (spend written and planned), a `Promotion` (with and without, and the extra units cumulated), each with its bands.
+    The `Graph` of a graph net: its strongest edges, the wider the stronger.
     """
     chosen, say = (series,) if isinstance(series, str) else series, words(lang)
     if isinstance(value, WhatIf):
@@ -46,6 +49,8 @@ def plot(
         return draw_curve(value, say)
     if isinstance(value, Plan):
         return draw_plan(value, say)
+    if isinstance(value, Graph):
+        return draw_graph(value, chosen, say)
     return drawn(value, kind, history=history, series=series, lang=lang)
 
 
@@ -131,6 +136,39 @@ def draw_plan(plan: Plan, say: Words) -> Figure:
     figure.update_layout(height=140 + 46 * len(names), barmode="group")
     dressed(figure, say, legend=True)
     return figure.update_layout(hovermode="closest").update_yaxes(autorange="reversed", showgrid=False).update_xaxes(tickformat=",")
+
+
+def draw_graph(graph: Graph, series: Sequence[str] | None, say: Words) -> Figure:
+    """The series on a circle; a line from each neighbour to the series that follows it, whose end has the dot. Of more than `EDGES` edges the
+    strongest; of chosen series those that lead to one of them."""
+    from plotly.graph_objects import Figure as Empty
+
+    told = graph.columns()
+    positions(series or (), graph.series, "series")
+    shown = [at for at, name in enumerate(told["unique_id"]) if not series or name in series][:EDGES]
+    names = [name for name in graph.series if name in {*told["unique_id"][shown], *told["neighbour"][shown]}]
+    angle = {name: 2 * np.pi * at / max(1, len(names)) for at, name in enumerate(names)}
+    figure, most, named = Empty(), float(np.abs(told["weight"]).max(initial=1e-12)), set[bool]()
+    for at in shown:
+        ends = [told["neighbour"][at], told["unique_id"][at]]
+        x, y = ([float(f(angle[name])) for name in ends] for f in (np.cos, np.sin))
+        gives = bool(told["weight"][at] >= 0)
+        key, colour = ("graph_adds", COLOURS[0]) if gives else ("graph_takes", COLOURS[1])
+        line, marker = {"color": colour, "width": 0.5 + 4 * abs(told["weight"][at]) / most}, {"size": [0, 7], "color": colour}
+        said = say["graph_edge"].format(source=escape(ends[0]), target=escape(ends[1]), lag=told["lag"][at], weight=number(float(told["weight"][at])))
+        figure.add_scatter(
+            x=x, y=y, mode="lines+markers", line=line, marker=marker, opacity=0.75, name=say[key], legendgroup=key, showlegend=gives not in named,
+            hovertemplate=said + "<extra></extra>",
+        )  # fmt: skip
+        named.add(gives)
+    outside = [(1.12 * float(np.cos(angle[n])), 1.12 * float(np.sin(angle[n]))) for n in names]
+    figure.add_scatter(
+        x=[p[0] for p in outside], y=[p[1] for p in outside], mode="text", text=[escape(n) for n in names], textfont={"size": 10, "color": INK},
+        showlegend=False, hoverinfo="skip",
+    )  # fmt: skip
+    figure.update_layout(height=HEIGHT)
+    dressed(figure, say, legend=True)
+    return figure.update_layout(hovermode="closest").update_xaxes(visible=False).update_yaxes(visible=False, scaleanchor="x")
 
 
 def _two_rows(titles: Sequence[str]) -> Figure:

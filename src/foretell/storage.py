@@ -22,11 +22,13 @@ from .detect.saved import classes as of_detection
 from .errors import FileError, ForetellError, TaskError
 from .files import CODES, JSON, read, write
 from .forecaster import Forecaster
+from .graph import Graph
 from .interval import Conformal
 from .label import Label
 from .mixture import Mixture
 from .neighbours import Boosting, Statistical
-from .nets import LSTMTransformer, PeriodKernel, Response, Ridge, SeasonalRidge, StackedLSTM
+from .nets import GraphLSTM, LSTMTransformer, PeriodKernel, Response, Ridge, SeasonalRidge, StackedLSTM
+from .nets.graph_lstm import Edge
 from .optim import Optimizer
 from .outcome import Part
 from .panel import Names, Panel, Recipe
@@ -38,7 +40,7 @@ from .transform.season import SeasonIndex
 
 Table = Mapping[str, type[Any]]
 
-MINOR = 2  # one more whenever a class of the table gains a field or the table a class
+MINOR = 3  # one more whenever a class of the table gains a field or the table a class
 PLAIN = (type(None), bool, int, str)
 NUMPY = (np.bool_, np.integer, np.floating, np.str_)
 REFUSALS = (ForetellError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError)
@@ -54,7 +56,10 @@ def _table() -> dict[str, type[Any]]:
         "Conformal": Conformal,
         "Curves": Curves,
         "Drift": Drift,
+        "Edge": Edge,
         "Forecaster": Forecaster,
+        "Graph": Graph,
+        "GraphLSTM": GraphLSTM,
         "LSTMTransformer": LSTMTransformer,
         "Label": Label,
         "Mixture": Mixture,

@@ -2,6 +2,7 @@
 
 from .acting import counterfactual, effect, worth
 from .explain import explain, methods
+from .neighbouring import by_neighbour
 from .parts import components, sentences
 
-__all__ = ["components", "counterfactual", "effect", "explain", "methods", "sentences", "worth"]
+__all__ = ["by_neighbour", "components", "counterfactual", "effect", "explain", "methods", "sentences", "worth"]

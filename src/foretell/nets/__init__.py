@@ -1,6 +1,7 @@
 """Networks: tensors in, tensors out; every tensor carries the member axis first."""
 
 from .autoencoder import LSTMAutoencoder
+from .graph_lstm import GraphLSTM
 from .layers import Shape
 from .lstm_transformer import LSTMTransformer
 from .period_kernel import PeriodKernel
@@ -12,6 +13,7 @@ from .stacked_lstm import StackedLSTM
 from .tadgan import TadGAN
 
 __all__ = [
+    "GraphLSTM",
     "LSTMAutoencoder",
     "LSTMTransformer",
     "ON_RIDGE",

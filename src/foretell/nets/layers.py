@@ -21,7 +21,8 @@ Sequences = Float[Tensor, "member example time feature"]
 class Shape:
     """The sizes a net is built for: `features` past numbers a step (targets first), `known` future numbers a step,
     `levels` quantile levels, `static` facts that never change. The last `clocked` of the known channels are decided by the clock.
-    `probs` are the levels themselves; `kinds` is one number a fact: how many categories it has, 0 for a number."""
+    `probs` are the levels themselves; `kinds` is one number a fact: how many categories it has, 0 for a number. The last `neighbours`
+    of the features known up to now only are other series' pasts, which act after at most `reach` steps."""
 
     members: int
     context: int
@@ -34,6 +35,8 @@ class Shape:
     clocked: int = 0
     probs: tuple[float, ...] = ()
     kinds: tuple[int, ...] = ()
+    neighbours: int = 0
+    reach: int = 0
 
     @property
     def slots(self) -> int:

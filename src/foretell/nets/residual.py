@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 
 from .bank import Bank
+from .graph_lstm import GraphLSTM, GraphLSTMNet
 from .layers import Noise, Shape
 from .lstm_transformer import LSTMTransformer, LSTMTransformerNet
 from .period_kernel import PeriodKernel, PeriodKernelNet
@@ -14,8 +15,8 @@ from .ridge import RidgeNet
 from .seasonal_ridge import SeasonalRidgeNet
 from .stacked_lstm import StackedLSTM, StackedLSTMNet
 
-OnRidge = StackedLSTM | LSTMTransformer | PeriodKernel  # nets that can learn what a ridge misses
-ON_RIDGE = (StackedLSTM, LSTMTransformer, PeriodKernel)
+OnRidge = StackedLSTM | LSTMTransformer | PeriodKernel | GraphLSTM  # nets that can learn what a ridge misses
+ON_RIDGE = (StackedLSTM, LSTMTransformer, PeriodKernel, GraphLSTM)
 
 
 class Residual(nn.Module):
@@ -23,7 +24,9 @@ class Residual(nn.Module):
 
     alpha: Float[Tensor, " member"]
 
-    def __init__(self, net: StackedLSTMNet | LSTMTransformerNet | PeriodKernelNet, shape: Shape, ridge: RidgeNet | SeasonalRidgeNet | None = None) -> None:
+    def __init__(
+        self, net: StackedLSTMNet | LSTMTransformerNet | PeriodKernelNet | GraphLSTMNet, shape: Shape, ridge: RidgeNet | SeasonalRidgeNet | None = None
+    ) -> None:
         super().__init__()
         self.ridge, self.net = ridge or RidgeNet(shape), net
         self.register_buffer("alpha", torch.ones(shape.members))

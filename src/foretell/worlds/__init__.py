@@ -2,6 +2,7 @@
 
 from .ads import AdsWorld, ads
 from .drivers import DriversWorld, drivers
+from .network import NetworkWorld, network
 from .shop import ShopWorld, shop
 
-__all__ = ["AdsWorld", "DriversWorld", "ShopWorld", "ads", "drivers", "shop"]
+__all__ = ["AdsWorld", "DriversWorld", "NetworkWorld", "ShopWorld", "ads", "drivers", "network", "shop"]
