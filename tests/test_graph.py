@@ -11,6 +11,7 @@ import torch
 import foretell as ft
 import naive_graph
 from foretell import Panel, Task, TaskError, Training, forecast, from_array
+from foretell.cli.networds import contenders
 from foretell.explanation import by_neighbour
 from foretell.graph import Graph, Lines, _correlated, given, learned, scores
 from foretell.nets import GraphLSTM, Shape, StackedLSTM
@@ -139,10 +140,20 @@ def test_wrong_edges_get_a_sentence() -> None:
             given(panel, "y", edges, reach=3)
     with refused(TaskError, 'have the columns unique_id, neighbour and, if known, lag and weight; "neighbour" is not among unique_id, to'):
         GraphLSTM(edges=pl.DataFrame({"unique_id": ["a"], "to": ["b"]}))
+    with refused(TaskError, "GraphLSTM: hidden needs at least one layer"):
+        GraphLSTM(hidden=())
     with refused(TaskError, "per_series=True: a graph net is one net for all series"):
         forecast.fit(panel, TASK, GraphLSTM(), QUICK, per_series=True)
     with refused(TaskError, "a graph net forecasts one target"):
         GraphLSTM().build(Shape(1, 10, 2, 3, 0, 2, 0, 0), [torch.Generator()])
+
+
+def test_edges_come_from_a_file_on_the_command_line(tmp_path: Path) -> None:
+    pl.DataFrame({"unique_id": ["b"], "neighbour": ["a"], "lag": [3]}).write_csv(tmp_path / "edges.csv")
+    row = contenders([f"graph-lstm:hidden=8,reach=5,edges={tmp_path}/edges.csv"], {})[0]
+    assert row.net == GraphLSTM(hidden=8, reach=5, edges=(Edge("b", "a", 3),))
+    with refused(TaskError, "edges=nowhere.csv: there is no such file"):
+        contenders(["graph_lstm:edges=nowhere.csv"], {})
 
 
 def test_without_edges_it_is_the_plain_net() -> None:

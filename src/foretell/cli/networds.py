@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, get_origin
 
@@ -12,7 +13,7 @@ from ..errors import TaskError, nearest
 from ..forecast import Member
 from ..forecaster import Net
 from ..neighbours import Boosting, Statistical
-from ..nets import ON_RIDGE, LSTMTransformer, PeriodKernel, Ridge, SeasonalRidge, StackedLSTM
+from ..nets import ON_RIDGE, GraphLSTM, LSTMTransformer, PeriodKernel, Ridge, SeasonalRidge, StackedLSTM
 from ..nets.period_kernel import presets as of_periods
 from ..nets.stacked_lstm import presets
 from ..optim import Optimizer
@@ -50,6 +51,7 @@ def kinds() -> dict[str, Kind]:
     simple: dict[str, Net] = {"ridge": Ridge(), "seasonal_naive": SeasonalNaive(), "drift": Drift(), "moving_average": MovingAverage(), "lstm": StackedLSTM()}
     simple |= {"seasonal_ridge": SeasonalRidge()}
     simple |= {"lightgbm": Boosting(), "xgboost": Boosting(kind="xgboost"), "period_kernel": PeriodKernel(), "lstm_transformer": LSTMTransformer()}
+    simple |= {"graph_lstm": GraphLSTM()}
     simple |= {"autoets": Statistical(), "autoarima": Statistical(kind="AutoARIMA"), "theta": Statistical(kind="Theta")}
     found = {word: Kind(net, {}) for word, net in simple.items()} | {word: Kind(one.net, one.training) for word, one in presets().items()}
     return found | {word: Kind(one.net, one.training) for word, one in of_periods().items()}
@@ -117,7 +119,7 @@ class _Typed(NamedTuple):
             if home is None:
                 valid = [*type(net).model_fields, *Training.model_fields, *(f for f in Optimizer.model_fields if f != "kind")]
                 raise TaskError(f'--net {self.text}: {self.kind} has no option "{name}": {nearest(name, valid, limit=40)}')
-            home[1][name] = _value(text.strip(), home[0][name].annotation)
+            home[1][name] = _frame(text.strip()) if name == "edges" else _value(text.strip(), home[0][name].annotation)
         return homes[0][1], homes[1][1], homes[2][1]
 
 
@@ -130,6 +132,15 @@ def trained_by(*options: Options) -> Training:
     if not whole["optimizer"]:
         del whole["optimizer"]
     return Training.model_validate(whole)
+
+
+def _frame(path: str) -> Any:
+    """The table in a CSV file."""
+    import polars as pl
+
+    if not Path(path).is_file():
+        raise TaskError(f"edges={path}: there is no such file; it is a CSV with the columns unique_id, neighbour and, if known, lag and weight")
+    return pl.read_csv(path)
 
 
 def _value(text: str, annotation: Any) -> object:

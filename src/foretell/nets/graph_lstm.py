@@ -46,21 +46,27 @@ def _edges(value: object) -> object:
     )
 
 
+def _layers(value: object) -> object:
+    if value in ((), []):
+        raise ValueError("needs at least one layer, as in hidden=(64, 32)")
+    return (value,) if isinstance(value, int) else value
+
+
 class GraphLSTM(Spec):
     """A StackedLSTM of one global net that also reads each series' neighbours.
 
     `edges` are told by a frame (unique_id, neighbour, and where known lag and weight) or left to be learned on the training cut:
     each series then follows at most `neighbours` others, whose news correlate with its own at most `reach` steps later (None: a season
     or a horizon, whichever is longer); `chance` is that of an edge to a series that follows nobody. The graph-mixing layer adds up what
-    the neighbours did, by the edges' weights and lags, and the LSTM reads the sum beside its own past; of the steps ahead it knows what edges of enough lag bring. Without any edge it is a
-    StackedLSTM. The other options are StackedLSTM's.
+    the neighbours did, by the edges' weights and lags, and the LSTM reads the sum beside its own past; of the steps ahead it knows what edges of enough lag
+    bring. Without any edge it is a StackedLSTM. The other options are StackedLSTM's.
     """
 
     neighbours: int = Field(default=4, ge=1)
     reach: int | None = Field(default=None, ge=1)
     chance: float = Field(default=0.05, gt=0, le=1)
     edges: Annotated[tuple[Edge, ...] | None, BeforeValidator(_edges)] = None
-    hidden: tuple[Units, ...] = (64, 32)
+    hidden: Annotated[tuple[Units, ...], BeforeValidator(_layers)] = (64, 32)
     dropout: Rate = 0.3
     segment: int | None = Field(default=None, ge=1)
     ahead: int = Field(default=128, ge=0)
