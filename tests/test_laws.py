@@ -192,7 +192,9 @@ def test_an_80_percent_band_holds_80_percent(name: str, refit: int) -> None:
     assert 0.74 < float(result.scores()["own"]["coverage-80"]) < 0.86
 
 
-@pytest.mark.parametrize(("name", "alone"), [(n, a) if n in FEW and a == (n in DRAWN) else slow(n, a) for n in NETS for a in (False, True) if not (a and n in TOGETHER)])
+@pytest.mark.parametrize(
+    ("name", "alone"), [(n, a) if n in FEW and a == (n in DRAWN) else slow(n, a) for n in NETS for a in (False, True) if not (a and n in TOGETHER)]
+)
 def test_inputs_are_left_as_they_were(name: str, alone: bool, tmp_path: Path) -> None:
     panel, training = rich(), TRAINING
     frame = panel.frame()
