@@ -31,8 +31,8 @@ SMALL = Task(target="y", known=("price", "hour_sin", "hour_cos", "weekend"), pas
 BARE = Task(target="y", context=8, horizon=2)
 HOW = TRAINING.model_copy(update={"epochs": 1})
 OFS: dict[str, Of] = {"point": "step", "quantile": "band"}
-PROMISED = {"deeplift": 1e-4, "integrated_gradients": 0.01, "shapley": 1e-4, "kernels": 1e-3}  # of the change explained
-DRAWS = ("timing", "smooth_gradient", "lime")
+PROMISED = {"deeplift": 1e-4, "integrated_gradients": 0.01, "shapley": 1e-4, "kernels": 1e-3, "components": 1e-4}  # of the change explained
+DRAWS = ("timing", "smooth_gradient", "lime", "temporal_lime")
 WEIGHED = ("saliency", "smooth_gradient", "lrp")  # the clock's channels too have a slope, or a share of the forecast itself
 LINEAR = ("ridge", "seasonal_naive", "drift", "moving_average")
 BLACK = ("boosting", "statistical", "ensemble with trees")
@@ -121,7 +121,7 @@ def verdict(name: str, method: str, of: str) -> Verdict:
     how: Method = {**METHODS, **INNER}[method]
     why = how(asked)
     broken = [axiom for axiom, holds in AXIOMS.items() if (of == "point" or axiom in BAND) and not holds(one, asked, how, why, method)]
-    if name in LINEAR and of == "point" and method in METHODS and why.kind == "contribution" and method not in ("lrp", "lime", "shapley"):
+    if name in LINEAR and of == "point" and method in METHODS and why.kind == "contribution" and method not in ("lrp", "lime", "temporal_lime", "shapley"):
         broken += [] if _linear(asked, why) else ["linear"]
     gap = why.gap if why.kind == "contribution" else float("nan")
     return Verdict("", why.kind, gap, (*broken, *(["sum"] if gap > PROMISED.get(method, torch.inf) else [])))

@@ -11,7 +11,7 @@ import torch
 import foretell as ft
 from foretell import Task, TaskError, Training, forecast, from_array
 from foretell.attribution.types import Attribution
-from foretell.explanation import components, explain, methods, sentences
+from foretell.explanation import components, explain, methods, sentences, worth
 from foretell.explanation.asked import usual
 from foretell.explanation.explain import METHODS
 from foretell.explanation.inner import INNER
@@ -176,8 +176,45 @@ def test_wrong_questions_get_a_sentence(options: dict[str, object], words: str) 
 
 def test_methods_say_what_works() -> None:
     model = fitted("ridge", plain(), PLAIN)
-    assert set(methods(model)) == {"auto", *METHODS, *INNER} and not any(why for name, why in methods(model).items() if name not in INNER)
+    others = {"permutation", "pdp", "ice", "ale", "counterfactual"}
+    assert set(methods(model)) == {"auto", *METHODS, *INNER, *others} and not any(why for name, why in methods(model).items() if name not in INNER)
     assert not methods(model)["components"]
+
+
+@pytest.mark.parametrize(("method", "where"), [("pdp", "effect"), ("ale", "effect"), ("counterfactual", "counterfactual")])
+def test_what_is_about_one_channel_says_where_it_is_asked(method: str, where: str) -> None:
+    panel = plain()
+    with refused(TaskError, f'"{method}" asks about one channel .*foretell.explanation.{where}'):
+        explain(fitted("ridge", panel, PLAIN), panel, method=method)
+
+
+def test_permutation_is_what_the_error_gains() -> None:
+    panel, origins = plain(), [100, 110, 120]
+    model = fitted("ridge", panel, PLAIN)
+    why, direct = explain(model, panel, origin=origins, method="permutation"), worth(model, panel, origin=origins)
+    assert why.kind == "importance" and why.method == "permutation"
+    for block, values in direct.values.items():
+        assert torch.equal(values, why.values[block])
+    with refused(TaskError, "step by step"):
+        explain(model, panel, origin=origins, of="total", method="permutation")
+    with refused(TaskError, "the truth is not known at every step"):
+        explain(model, panel, method="permutation")
+
+
+def test_temporal_lime_says_when() -> None:
+    """Of a line each stretch gets what its cells get: all channels of a season together, the clock in none."""
+    panel = plain()
+    model = forecast.fit(panel, PLAIN.model_copy(update={"context": 96}))
+    why, cells = (explain(model, panel, method=m) for m in ("temporal_lime", "deeplift"))
+    assert why.method == "temporal_lime" and why.groups is not None
+    assert why.groups.names == ("lag 73-96", "lag 49-72", "lag 25-48", "lag 1-24")
+    spread = cells.values["past"].sum(-1).unflatten(-1, (4, 24)).sum(-1)
+    torch.testing.assert_close(torch.stack(list(why.by_group().values()), -1), spread, rtol=1e-4, atol=1e-4)
+    assert why.facts["R2"] > 0.999
+    timed = rich()
+    seen = explain(fitted("ridge", timed), timed, origin=ORIGIN, method="temporal_lime")
+    assert seen.groups is not None and "future" in seen.groups.names
+    assert bool((seen.groups.at["past"][:, seen.channels("past").index("hour_sin")] == -1).all())
 
 
 @pytest.mark.parametrize("name", ["ridge", "lstm on ridge"])

@@ -115,7 +115,7 @@ def test_the_command_explains_a_detector(tmp_path: Path, monkeypatch: pytest.Mon
 def test_what_cannot_be_answered_is_said() -> None:
     watcher, bad = guard("spread"), panel(faulty())
     told = methods(watcher)
-    assert [m for m in told if not told[m]] == ["auto", "occlusion", "shapley", "lime"] and "only called" in told["deeplift"]
+    assert [m for m in told if not told[m]] == ["auto", "occlusion", "shapley", "lime", "temporal_lime"] and "only called" in told["deeplift"]
     with refused(TaskError, "deeplift does not work for a detector: its score is only called"):
         explain(watcher, bad, method="deeplift")
     with refused(TaskError, 'no baseline "last_period" of a detector'):

@@ -125,7 +125,7 @@ def test_black_boxes_are_sent_to_methods_that_only_call_them() -> None:
     for net in (Boosting(kind="lightgbm", rounds=8, leaves=4, least=5, season=4), Statistical(kind="Theta", season=1, history=40)):
         model = forecast.fit(panel, PLAIN, net, Training(seed=1))
         told = methods(model)
-        assert [m for m in told if not told[m]] == ["auto", "occlusion", "shapley", "lime"]
+        assert [m for m in told if not told[m]] == ["auto", "occlusion", "shapley", "lime", "temporal_lime", "permutation", "pdp", "ice", "ale"]
         assert "use shapley, lime or occlusion" in told["deeplift"] and "use shapley, lime or occlusion" in told["attention"]
         groups = by_channel(model.function(panel)[1])
         for method in ("auto", "lime", "occlusion"):

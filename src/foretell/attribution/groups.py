@@ -47,6 +47,23 @@ def by_segment(blocks: Blocks, cuts: Mapping[str, Sequence[int]], channels: Mapp
     return Groups(tuple(names), at)
 
 
+def by_time(blocks: Blocks, cuts: Mapping[str, Sequence[int]], free: Mapping[str, Tensor] | None = None) -> Groups:
+    """All channels of a stretch of time together: `cuts[block]` are the steps at which a new one begins; a block without cuts is one.
+    `free` marks the cells that take part."""
+    names: list[str] = []
+    at = {}
+    for block, x in blocks.items():
+        steps = x.shape[1]
+        mark = torch.ones(x.shape[1:], dtype=torch.bool) if free is None else free[block]
+        number = torch.full(x.shape[1:], -1)
+        for low, high in pairwise([0, *cuts.get(block, ()), steps]):
+            if bool(mark[low:high].any()):
+                number[low:high] = torch.where(mark[low:high], len(names), -1)
+                names.append(segment_name(low, high, steps) if cuts.get(block) else block)
+        at[block] = number
+    return Groups(tuple(names), at)
+
+
 def segment_name(low: int, high: int, steps: int) -> str:
     """A stretch of the past by its lags: "lag 1-24"."""
     first, last = steps - high + 1, steps - low
@@ -67,6 +84,12 @@ def lag_cuts(steps: int, period: int, most: int = 6) -> list[int]:
 def even_cuts(steps: int, count: int) -> list[int]:
     """So many stretches of equal length."""
     return sorted({round(k * steps / count) for k in range(1, count)} - {0, steps})
+
+
+def season_cuts(steps: int, season: int, most: int = 12) -> list[int]:
+    """Stretches of equal length, a season each where the past has a few, at most twelve."""
+    whole = steps // season if season > 1 else 0
+    return even_cuts(steps, min(most, whole if whole > 3 else max(2, min(8, steps // 2))))
 
 
 def change_cuts(values: Float[Tensor, " step"], count: int) -> list[int]:

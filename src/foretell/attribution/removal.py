@@ -3,6 +3,7 @@
 What takes the place of a removed cell is the baseline; several draws of it are averaged over.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from math import comb
@@ -13,7 +14,7 @@ from torch import Generator, Tensor
 
 from ..errors import TaskError
 from .gradients import finished
-from .groups import cells, checked_groups, inside, spread_out
+from .groups import by_time, cells, checked_groups, inside, spread_out
 from .probe import Probe
 from .types import Attribution, Baseline, Blocks, Groups, Map
 
@@ -116,6 +117,13 @@ def lime(f: Map, blocks: Blocks, against: Baseline, groups: Groups, *, draws: in
     found = finished(probe, spread_out(groups, value.to(dtype)), "lime", _held(against, groups, blocks), error=spread_out(groups, error.to(dtype)))
     notes = (f"the linear model explains only {fit:.0%} of the neighbourhood: do not lean on it",) if fit < 0.8 else ()
     return with_groups(found, groups, warnings=notes, facts={"R2": fit})
+
+
+def temporal_lime(f: Map, blocks: Blocks, against: Baseline, cuts: Mapping[str, Sequence[int]], free: Blocks | None = None, *, seed: int = 0) -> Attribution:
+    """LIME for series: when, not which. All channels of a stretch of time are real or removed together; `cuts` are the steps of each
+    block at which a new one begins. Segmentation into equal parts of Schlegel et al. (2021), arXiv 2109.08438, §3.
+    """
+    return replace(lime(f, blocks, against, by_time(blocks, cuts, free), seed=seed), method="temporal_lime")
 
 
 def world_values(probe: Probe, against: Baseline, groups: Groups, coalition: Bool[Tensor, "copy group"]) -> Float[Tensor, "copy example output"]:

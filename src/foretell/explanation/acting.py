@@ -41,11 +41,18 @@ def effect(
 def worth(model: Forecaster, panel: Panel, *, origin: Sequence[When], repeats: int = 10, seed: int = 0) -> Attribution:
     """Permutation importance: what the mean absolute error at these origins gains, in the target's units, when a channel's whole window,
     past and future, is another window's. The truth must be in the panel."""
-    asked = ask(model, panel, origin, "step", "typical", None, None, 80.0)
-    truth = _truth(asked, panel)
+    return permuted(ask(model, panel, origin, "step", "typical", None, None, 80.0), repeats=repeats, seed=seed)
+
+
+def permuted(asked: Asked, *, repeats: int = 10, seed: int = 0) -> Attribution:
+    """`worth` of what is asked already: of every step, at several windows."""
+    if asked.of != "step":
+        raise TaskError(f'permutation importance is the error gained step by step: it has no of="{asked.of}"')
+    truth = _truth(asked)
     names = dict.fromkeys(c for names in asked.labels.channels.values() for c in names)
     together = [[(b, told.index(name)) for b, told in asked.labels.channels.items() if name in told] for name in names]
-    return replace(importance(asked.f, asked.blocks, truth, repeats=repeats, seed=seed, together=together), labels=asked.labels)
+    found = importance(asked.f, asked.blocks, truth, repeats=repeats, seed=seed, together=together)
+    return replace(found, method="permutation", labels=asked.labels)
 
 
 def counterfactual(
@@ -81,8 +88,8 @@ def _range(values: Float[Tensor, "example time"]) -> tuple[Tensor, Tensor, Tenso
     return x.masked_fill(blank, torch.inf).amin(1), x.masked_fill(blank, -torch.inf).amax(1), spread.clamp(min=1e-12)
 
 
-def _truth(asked: Asked, panel: Panel) -> Tensor:
-    whole, seen = asked.whole, asked.model.view(panel)
+def _truth(asked: Asked) -> Tensor:
+    whole, seen = asked.whole, asked.whole.source.panel
     values = seen.channel(whole.targets[asked.place])[whole.series]
     row = whole.origin[:, None] - seen.start[whole.series][:, None] + torch.arange(1, whole.source.horizon + 1)
     found: Tensor = values.gather(1, row.clamp(max=values.shape[1] - 1)).where(row < values.shape[1], torch.nan)

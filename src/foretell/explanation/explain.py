@@ -8,14 +8,15 @@ from torch import Tensor
 
 from ..attribution.deeplift import deeplift
 from ..attribution.gradients import gradient_input, integrated_gradients, saliency, smooth_gradient, temporal_gradients, timing
-from ..attribution.groups import cells
+from ..attribution.groups import cells, season_cuts
 from ..attribution.lrp import lrp
-from ..attribution.removal import lime, occlusion, shapley
+from ..attribution.removal import lime, occlusion, shapley, temporal_lime
 from ..attribution.types import Attribution, Baseline, Groups
 from ..detect.detector import Detector
 from ..errors import TaskError, nearest
 from ..forecaster import Forecaster, When
 from ..panel import Panel
+from .acting import permuted
 from .asked import Asked, Of, ask
 from .guarded import CALLED, explain_score
 from .inner import INNER, why_not
@@ -33,7 +34,10 @@ METHODS: dict[str, Method] = {
     "occlusion": lambda q: occlusion(q.f, q.blocks, q.against, cells(q.blocks, q.free)),
     "shapley": lambda q: shapley(q.f, q.blocks, q.against, q.groups),
     "lime": lambda q: lime(q.f, q.blocks, q.against, q.groups),
+    "temporal_lime": lambda q: temporal_lime(q.f, q.blocks, q.against, {"past": season_cuts(q.blocks["past"].shape[1], q.season)}, q.free),
 }
+WORTH: dict[str, Method] = {"permutation": permuted}  # of the error, not of the forecast
+CURVES = ("pdp", "ice", "ale")  # asked by effect(model, panel, channel)
 SMOOTH = ("deeplift", "integrated_gradients", "temporal_gradients", "timing", "gradient_input", "saliency", "smooth_gradient", "lrp")
 LARGE = 0.05  # share of the change left unexplained from which grouped Shapley values take over
 
@@ -57,7 +61,8 @@ def explain(
     DeepLIFT with integrated gradients beside it; where 5 % or more are left unexplained, or the model has no slopes, Shapley
     values of stretches of each channel. "components" is the forecast as named sums (`record`). "attention", "feature_weights", "cam" and
     "kernels" show what the net has inside; their blocks are its own, not "past" and "future". The floor and the sorting of
-    quantiles are left out of what is explained.
+    quantiles are left out of what is explained. "permutation" is what the error gains without a channel (`worth`): of several
+    origins whose truth is known.
 
     A detector's score is explained sensor by sensor (`guarded`): `origin` is the row, left out each run's highest; `baseline` a
     Panel of normal runs, left out the panel's own windows without an alarm, of which the nearest are taken.
@@ -67,7 +72,10 @@ def explain(
     if isinstance(baseline, Panel):
         raise TaskError("a Panel as baseline= is for detectors; a forecast is compared with typical values, last_period or normal")
     asked = ask(model, panel, origin, of, baseline, groups, target, level)
-    every = METHODS | INNER
+    every = METHODS | INNER | WORTH
+    if method in CURVES or method == "counterfactual":
+        how = "effect(model, panel, channel)" if method in CURVES else "counterfactual(model, panel, aim, change=channel)"
+        raise TaskError(f'"{method}" asks about one channel and is a {"curve" if method in CURVES else "change"}: foretell.explanation.{how}')
     if method != "auto" and method not in every:
         raise TaskError(f'no method "{method}": {nearest(method, ["auto", *every])}')
     reason = methods(model).get(method, "")
@@ -103,12 +111,15 @@ def agreement(one: Attribution, two: Attribution) -> float:
 
 
 def methods(model: Forecaster | Detector) -> dict[str, str]:
-    """Every method by name; the text is empty where it works for this model, else says why it does not."""
+    """Every method by name; the text is empty where it works for this model, else says why it does not. The curves "pdp", "ice" and "ale"
+    are asked by `effect`, a "counterfactual" by its own name: they are about one channel."""
+    names = ("auto", *METHODS, *INNER, *WORTH, *CURVES, "counterfactual")
     if isinstance(model, Detector):
         only = "a detector's score is made of medians, largest values and the strongest sensors: it is only called; use shapley, lime or occlusion"
-        return {name: "" if name in ("auto", *CALLED) else only for name in ("auto", *METHODS, *INNER)}
+        return {name: "" if name in ("auto", *CALLED) else only for name in names}
     black = "" if model.differentiable else "it has no slopes: its forecast is not a differentiable map; use shapley, lime or occlusion"
-    return {"auto": "", **{name: black if name in SMOOTH else "" for name in METHODS}, **{name: why_not(model, name) for name in INNER}}
+    told = {name: why_not(model, name) for name in INNER}
+    return {name: told.get(name, black if name in (*SMOOTH, "counterfactual") else "") for name in names}
 
 
 def _ranks(x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..attribution.groups import by_segment, even_cuts
-from ..attribution.removal import lime, occlusion, shapley
+from ..attribution.removal import lime, occlusion, shapley, temporal_lime
 from ..attribution.types import Attribution, Baseline, Blocks, Groups, Labels
 from ..clock import Clock
 from ..detect.detector import Detector
@@ -23,7 +23,7 @@ from ..errors import TaskError, nearest
 from ..forecaster import When, step_of
 from ..panel import Panel
 
-CALLED = ("shapley", "occlusion", "lime")
+CALLED = ("shapley", "lime", "temporal_lime", "occlusion")
 NEAREST = 4  # normal windows that stand in for a sensor's own
 SENSORS = 8  # told apart; all others are one
 STRETCHES = 6  # of a window, for occlusion
@@ -64,6 +64,8 @@ def explain_score(
     told = groups or sensors(guard, blocks, some, STRETCHES if method == "occlusion" else 1)
     if method == "occlusion":
         found = occlusion(f, blocks, against, told)
+    elif method == "temporal_lime":
+        found = temporal_lime(f, blocks, against, {"rows": even_cuts(blocks["rows"].shape[1], STRETCHES)})
     else:
         found = lime(f, blocks, against, told) if method == "lime" else shapley(f, blocks, against, told)
     return replace(found, labels=labelled(guard, some), facts={**found.facts, "limit": guard.limit().value, "season": 1.0})
