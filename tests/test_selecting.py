@@ -13,7 +13,7 @@ from foretell.attribution.advice import advice
 from foretell.attribution.deeplift import deeplift
 from foretell.attribution.gradients import saliency
 from foretell.attribution.types import Blocks, baseline
-from foretell.nets import Ridge
+from foretell.nets import PeriodKernel, Ridge
 
 X = {"x": torch.randn(20, 6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)}
 X["x"][..., 2] = X["x"][..., 1]
@@ -79,6 +79,20 @@ def test_select_looks_at_nothing_of_the_test() -> None:
     task = Task(target="sales", known=("price", "noise"), context=14, horizon=7)
     wild = Panel(values, panel.shared, panel.start, panel.clock, panel.series, panel.channels)
     assert ft.select(wild, task, Ridge(), Training(seed=1), windows=4).advice == ft.select(panel, task, Ridge(), Training(seed=1), windows=4).advice
+
+
+def test_select_leaves_out_kernels_that_do_nothing() -> None:
+    """Two periods that hardly differ: what their kernels add goes together, one is named, and the net is fitted again with fewer."""
+    draw, day = np.random.default_rng(2), np.arange(220)
+    wave = 4 * np.sin(2 * np.pi * day / 7) + 3.4 * np.sin(2 * np.pi * day / 5)
+    panel = from_array((20 + wave + 0.5 * draw.normal(size=220))[None, :, None], ("sales",), step="D")
+    net = PeriodKernel(kernels=3, filters=2, heads=1, size=2, dense=4, ridge=None)
+    training = Training(epochs=6, seed=1, batch=32, optimizer=ft.Optimizer(rate=0.02))
+    chosen = ft.select(panel, Task(target="sales", context=21, horizon=7), net, training, windows=2)
+    assert chosen.dropped and all(one.startswith("period ") for one in chosen.dropped)
+    assert all(a.channel in chosen.dropped and a.finding in ("weak", "redundant") for a in chosen.advice)
+    assert chosen.net == net.model_copy(update={"kernels": 3 - len(chosen.dropped)}) and chosen.task.target == ("sales",)
+    assert chosen.backtest is not None and {"all channels", "selected"} <= set(chosen.backtest.models)
 
 
 def test_nothing_beside_the_target_is_said() -> None:
