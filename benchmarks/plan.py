@@ -1,7 +1,10 @@
 """What is a plan worth in truth? Budgets planned in simulated worlds, evaluated in them, beside the historic split and the oracle's."""
 
 import argparse
+import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import NamedTuple, Self
 
@@ -16,7 +19,7 @@ from foretell.plan.space import Space
 from foretell.worlds import ads
 from foretell.worlds.ads import AdsWorld
 
-WORLDS = 20
+WORLDS, TRIALS = 20, 6
 PROTOCOL = """
 **Simulated.** Each world (`foretell.worlds.ads(seed)`, seeds 0 to 19) is 156 weeks of five media whose historic spend follows the
 season, a holiday and noise of 3 %; about 35 % of revenue comes from media. The budget is last year's mean spend, for the 13 weeks
@@ -53,6 +56,7 @@ class Row(NamedTuple):
     promised: Told
     checked: Told
     second: Told
+    rehearsed: Told
 
 
 def main() -> None:
@@ -60,21 +64,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two worlds, few epochs: shows that it runs")
     parser.add_argument("--worlds", type=int, default=WORLDS)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first world; those of choices begin at 100")
+    parser.add_argument("--keep", type=Path, help="folder of finished worlds, from which a run that was cut off goes on")
     asked = parser.parse_args()
     count = 2 if asked.quick else asked.worlds
     sheet = page("plan", "What is a plan worth in truth?", PROTOCOL)
     models: dict[str, Fit] = {"response net": constrained, "flexible net": flexible}
     found: dict[str, list[Row]] = {name: [] for name in models}
     usual = []
-    for seed in range(count):
+    for seed in range(asked.first, asked.first + count):
         world = ads(seed)
         best = oracle(world)
         usual.append((share(world, world.usual, best, whole=True), share(world, world.usual, best, whole=False)))
-        for name, row in planned(world, best, models, quick=asked.quick).items():
+        for name, row in kept(seed, partial(planned, world, best, models, quick=asked.quick), asked.keep).items():
             found[name].append(row)
             print(seed, name, row, flush=True)
-    tables = [summary(found, usual), foretold(found), *(by_world(name, rows, usual) for name, rows in found.items())]
+    tables = [summary(found, usual), foretold(found), *(by_world(name, rows, usual, asked.first) for name, rows in found.items())]
     sheet.publish(tables, quick=asked.quick)
+
+
+def kept(seed: int, plans: Callable[[], dict[str, Row]], folder: Path | None) -> dict[str, Row]:
+    """A world's rows: read from the folder if they are there, else found and written."""
+    file = folder and folder / f"{seed}.json"
+    if file and file.exists():
+        return {name: Row(*row[:3], *(Told(*told) for told in row[3:])) for name, row in json.loads(file.read_text()).items()}
+    rows = plans()
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(rows))
+    return rows
 
 
 def constrained(panel: Panel, task: Task, world: AdsWorld, quick: bool) -> Forecaster:
@@ -110,12 +128,13 @@ def planned(world: AdsWorld, best: torch.Tensor, fits: Mapping[str, Fit], *, qui
     found = {}
     for name, model in models.items():
         made = plan.allocate(model, panel, float(world.usual.sum()), controls)
+        tried = plan.rehearse(made, model, panel, models["response net"], trials=3 if quick else TRIALS)
         other = next(one for key, one in models.items() if key != name)
         achieved = float(world.revenue(made.spend).sum() - world.revenue(made.written).sum())
         second = plan.judge(other, panel, made, world.media)
         found[name] = Row(
             share(world, made.spend, best, whole=True), share(world, made.spend, best, whole=False), achieved,
-            Told.of(made.gain), Told.of(made.promise), Told.of(second),
+            Told.of(made.gain), Told.of(made.promise), Told.of(second), Told.of(tried.promise),
         )  # fmt: skip
     return found
 
@@ -134,18 +153,20 @@ def foretold(found: dict[str, list[Row]]) -> Table:
     lines = []
     for name, rows in found.items():
         achieved = millions(sum(r.achieved for r in rows))
-        for kind, told in (("promised", [r.promised for r in rows]), ("checked", [r.checked for r in rows]), ("second opinion", [r.second for r in rows])):
+        kinds = (("promised", "promised"), ("rehearsed", "rehearsed"), ("checked", "checked"), ("second opinion", "second"))
+        for kind, field in kinds:
+            told = [row._asdict()[field] for row in rows]
             inside = sum(t.low <= r.achieved <= t.high for t, r in zip(told, rows, strict=True))
             lines.append((name, kind, millions(sum(t.mean for t in told)), achieved, f"{inside} of {len(rows)}"))
     return Table("The gain foretold and achieved", columns, lines)
 
 
-def by_world(name: str, rows: Sequence[Row], usual: Sequence[tuple[float, float]]) -> Table:
-    columns = ("seed", "historic revenue", "revenue", "attributable", "promised", "checked", "second opinion", "achieved")
+def by_world(name: str, rows: Sequence[Row], usual: Sequence[tuple[float, float]], first: int) -> Table:
+    columns = ("seed", "historic revenue", "revenue", "attributable", "promised", "rehearsed", "checked", "second opinion", "achieved")
     lines = [
-        (seed, percent(usual[seed][0]), percent(r.revenue), percent(r.attributable), banded(r.promised), banded(r.checked), banded(r.second),
+        (seed, percent(usual[at][0]), percent(r.revenue), percent(r.attributable), *map(banded, (r.promised, r.rehearsed, r.checked, r.second)),
          millions(r.achieved))
-        for seed, r in enumerate(rows)
+        for at, (seed, r) in enumerate(zip(range(first, first + len(rows)), rows, strict=True))
     ]  # fmt: skip
     return Table(f"The {name}, world by world", columns, lines)
 

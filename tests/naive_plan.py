@@ -55,3 +55,21 @@ def media_effect(spend: Sequence[float], carry: float, half: float, shape: float
         level = carry * level + (1 - carry) * (x + tiny)
         effects.append(ceiling * (hill(level) - hill(tiny)))
     return effects
+
+
+def random_effects(found: Sequence[float], error: Sequence[float]) -> tuple[list[float], list[float], float]:
+    """Posterior means and deviations of items, and the deviation between them, item by item (DerSimonian & Laird)."""
+    known = [(x, e**2) for x, e in zip(found, error, strict=True) if e < float("inf")]
+    total = sum(1 / v for _, v in known)
+    middle = sum(x / v for x, v in known) / total
+    excess = sum((x - middle) ** 2 / v for x, v in known) - (len(known) - 1)
+    between = max(0.0, excess / (total - sum(1 / v**2 for _, v in known) / total))
+    total = sum(1 / (v + between) for _, v in known)
+    middle = sum(x / (v + between) for x, v in known) / total
+    means, deviations = [], []
+    for x, e in zip(found, error, strict=True):
+        trust = between / (between + e**2)
+        means.append(middle + trust * (x - middle) if trust else middle)
+        own = trust * e**2 if trust else 0.0 if e < float("inf") else between
+        deviations.append((own + (1 - trust) ** 2 / total) ** 0.5)
+    return means, deviations, between**0.5

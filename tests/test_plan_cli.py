@@ -21,7 +21,8 @@ from foretell.worlds import ads, shop
 from laws import slow
 from test_cli import Said
 
-SMALL = ("--members", "2", "--epochs", "3", "--horizon", "4")
+SMALL = ("--epochs", "3", "--horizon", "4")
+TWO = ("--members", "2", *SMALL)
 FOLDER = {"controls.csv", "curve-tv.csv", "curve-search.csv", "metrics.json", "model.foretell", "plan.csv", "report.html"}
 
 
@@ -43,7 +44,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 def test_one_command_leaves_a_whole_run_folder(run: Callable[..., Said], tmp_path: Path) -> None:
-    said = run("plan", "media.csv", "--target", "revenue", "--controls", "tv:0..60000,search", "--budget", "100000", *SMALL)
+    said = run("plan", "media.csv", "--target", "revenue", "--controls", "tv:0..60000,search", "--budget", "100000", *TWO)
     assert said.code == 0, said.err
     folder = tmp_path / "foretell-media-plan"
     assert {file.name for file in folder.iterdir()} == FOLDER
@@ -63,12 +64,15 @@ def test_one_command_leaves_a_whole_run_folder(run: Callable[..., Said], tmp_pat
 @pytest.mark.slow
 def test_scenarios_stand_beside_the_plan(run: Callable[..., Said], tmp_path: Path) -> None:
     asked = ("--scenario", "more tv: tv=+20%, search=1000", "--scenario", "less: tv=x0.5")
-    said = run("plan", "media.csv", "--target", "revenue", "--controls", "tv:0..60000,search", *asked, *SMALL)
+    said = run("plan", "media.csv", "--target", "revenue", "--controls", "tv:0..60000,search", *asked, *SMALL, "--members", "3", "--rehearse", "3")
     assert said.code == 0, said.err
+    assert "rehearsed in 3 worlds with a known answer" in said.out
     folder = tmp_path / "foretell-media-plan"
+    assert len(json.loads((folder / "metrics.json").read_text())["rehearsal"]["achieved"]) == 3
     assert list(json.loads((folder / "metrics.json").read_text())["scenarios"]) == ["as written", "more tv", "less"]
     page = (folder / "report.html").read_text()
     assert "What if" in page and "more tv" in page and "checked by the other half" in page
+    assert "to count on, after the rehearsal" in page and "Gain to count on:" in page
     header, first = (folder / "scenarios.csv").read_text().splitlines()[:2]
     assert header.startswith("scenario,") and header.endswith("difference,difference-lo-80,difference-hi-80") and first.startswith("as written,")
 
@@ -96,7 +100,7 @@ def test_a_promotion_is_planned_by_two_nets_item_by_item(run: Callable[..., Said
 @pytest.mark.slow
 def test_the_flexible_net_plans_if_asked_and_korean_is_spoken(run: Callable[..., Said], tmp_path: Path) -> None:
     words = ("plan", "media.csv", "--target", "revenue", "--controls", "tv:0..60000", "--use", "flexible", "--follows", "clicks=tv", "--lang", "ko", "--json")
-    said = run(*words, *SMALL)
+    said = run(*words, *TWO)
     assert said.code == 0, said.err
     facts = json.loads(said.out)
     assert facts["model"] == "flexible net" and facts["task"]["past"] == ["clicks"]
@@ -119,7 +123,7 @@ def test_the_flexible_net_plans_if_asked_and_korean_is_spoken(run: Callable[...,
     ],
 )
 def test_what_cannot_be_planned_gets_its_sentence(run: Callable[..., Said], tmp_path: Path, words: tuple[str, ...], told: str) -> None:
-    said = run("plan", "media.csv", "--target", "revenue", *words, *SMALL)
+    said = run("plan", "media.csv", "--target", "revenue", *words, *TWO)
     assert said.code == 2 and told in said.err, said.err
     assert not (tmp_path / "foretell-media-plan").exists()
 

@@ -26,6 +26,14 @@ def linear() -> tuple[object, object]:
     return panel, forecast.fit(panel, task, Ridge(penalties=(1e-9,)), Training())
 
 
+def quiet() -> tuple[object, object]:
+    """The same where the past holds no promotion."""
+    panel, _ = linear()
+    bare = replace(panel, values=panel.values.clone())
+    bare.values[..., 1] = bare.values[..., 1] * 0
+    return bare, forecast.fit(panel, Task(target="units", known=("discount",), context=2, horizon=6), Ridge(), Training())
+
+
 def test_a_linear_promotion_is_told_exactly() -> None:
     panel, model = linear()
     found = plan.promotion(model, panel, 0.1, first=2, days=2)
@@ -39,7 +47,8 @@ def test_a_linear_promotion_is_told_exactly() -> None:
     assert float(found.profit(1.0, "a").mean) == pytest.approx(30 - 23.5, abs=0.4)
     rows = found.rows()
     assert list(rows["unique_id"]) == ["a", "b", "(all)"] and len(found.frame()) == 18
-    assert any(note.startswith("one member") for note in found.notes)
+    assert found.notes[0].startswith("each item's own ")
+    assert plan.promotion(*reversed(quiet()), 0.1, first=2, days=2).notes[-1].startswith("one member and no past promotion: no bands")
 
 
 def test_the_frame_has_later_demand_and_break_even_by_item_and_for_all() -> None:
@@ -72,7 +81,7 @@ def test_a_price_is_lowered_from_its_usual_value() -> None:
     assert float(plan.promotion(model, written, 0.1, channel="price", price=True, days=3).during().mean) == pytest.approx(6, rel=0.01)
     assert not any("outside" in note for note in found.notes)
     deep = plan.promotion(model, panel, 0.5, channel="price", price=True, days=3)
-    assert deep.notes[0] == "100% of the promoted values lie outside what their series' history has seen"
+    assert deep.notes[1] == "100% of the promoted values lie outside what their series' history has seen"
 
 
 def test_where_nothing_is_sold_without_it_there_is_no_lift() -> None:

@@ -78,13 +78,19 @@ def plan_lines(plan: Plan, say: Words) -> list[str]:
     outside = float(plan.outside[:, plan.free].double().mean()) if bool(plan.free.any()) else 0.0
     return [
         say["plan_said"].format(target=plan.target, total=number(total), before=number(before), gain=plan.gain.told(), share=share),
-        "" if plan.checked is None else say["plan_said_checked"].format(promise=plan.promise.told()),
+        "" if plan.halved is None else say["plan_said_checked"].format(promise=plan.halved.told()),
+        "" if plan.rehearsal is None else say["plan_said_rehearsed"].format(count=len(plan.rehearsal.promised), **_averages(plan), promise=plan.promise.told()),
         say["plan_said_spend"].format(
             spent=number(float(plan.spent)), budget=number(float(plan.budget.sum())), written=number(float(plan.written[:, plan.free].sum()))
         ),
         say["plan_said_roas"].format(roas=plan.roas.told(), before=plan.roas_written.told(), marginal=number(price)),
         say["plan_said_sure"].format(residual=f"{plan.certificate.residual:.1e}", outside=percent(outside)),
     ]
+
+
+def _averages(plan: Plan) -> dict[str, str]:
+    assert plan.rehearsal is not None
+    return {name: number(float(values.mean())) for name, values in plan.rehearsal._asdict().items()}
 
 
 def promotion_report(path: str | Path, found: Promoted, *, lang: str = "en", title: str | None = None) -> Path:
@@ -176,7 +182,8 @@ def opinion_columns(found: Planned, say: Words) -> list[Column]:
     return [
         Column(say["plan_of"], [named(name) for name in plans], left=True),
         *(Column(say["plan_according"].format(name=named(net)), [_with_band(gains[one]) for one in plans]) for net, gains in found.opinions.items()),
-        Column(say["plan_checked"], [_with_band(made[one].promise) if made[one].checked is not None else "–" for one in plans]),
+        Column(say["plan_checked"], [_with_band(half) if (half := made[one].halved) is not None else "–" for one in plans]),
+        *([Column(say["plan_rehearsed"], [_with_band(made[one].promise) for one in plans])] if found.plan.rehearsal else ()),
     ]
 
 

@@ -20,6 +20,7 @@ from ..plan import Curve, Goal, Plan, WhatIf
 from ..plan.ahead import written
 from ..plan.bounds import Bounds
 from ..plan.limits import accuracy_limit
+from ..plan.rehearsing import LEAST_TRIALS
 from ..planreport import Planned, plan_report
 from ..reading import Reading
 from ..scoreboard import Backtest
@@ -74,7 +75,7 @@ def plan(
     shown.remark(f"fitting the {RESPONSE} and the {FLEXIBLE}, {wish.members} members each")
     models = {name: fit(job.panel) for name, fit in fits.items()}
     goal = Goal(kind=wish.goal, margin=wish.margin, roas=wish.roas, risk=wish.risk)
-    made = {name: _made(model, job, goal, wish) for name, model in models.items()}
+    made = _rehearsed({name: _made(model, job, goal, wish) for name, model in models.items()}, models, job, wish, shown)
     used = RESPONSE if wish.use == "response" else FLEXIBLE
     opinions = {
         net: {name: planning.judge(model, job.panel, one, tuple(job.bounds), follows=job.follows) for name, one in made.items()}
@@ -179,6 +180,15 @@ def _made(model: Forecaster, job: Job, goal: Goal, wish: Wish) -> Plan:
     return planning.allocate(model, job.panel, job.budget, job.bounds, goal=goal, follows=job.follows, least_change=wish.least_change)
 
 
+def _rehearsed(made: Mapping[str, Plan], models: Mapping[str, Forecaster], job: Job, wish: Wish, shown: Screen) -> dict[str, Plan]:
+    """The same plans, with what promises like theirs came to in worlds drawn from the response net; as they are where it has too few members."""
+    trials = min(wish.rehearse, wish.members)
+    if trials < LEAST_TRIALS:
+        return dict(made)
+    shown.remark(f"rehearsing both nets' plans in {trials} worlds with a known answer (--rehearse 0 leaves it out)")
+    return {name: planning.rehearse(one, models[name], job.panel, models[RESPONSE], trials=trials, seed=wish.seed) for name, one in made.items()}
+
+
 def _limits(job: Job, target: str, used: str, tested: Backtest | None, lang: str) -> tuple[str, ...]:
     """What the history cannot tell; first, if it is so, that the net of the plan does not even forecast well."""
     worse = accuracy_limit(tested, used, lang=lang) if tested else ""
@@ -233,7 +243,9 @@ def _facts(found: Planned, limits: Sequence[str], job: Job, seconds: float) -> d
         "roas": float(one.roas.mean), "roas_written": float(one.roas_written.mean), "marginal": float(one.certificate.price.mean()),
         "kkt_residual": one.certificate.residual, "plan": {name: float(v) for name, v in zip(one.columns, one.spend.sum(0), strict=True)},
         "written": {name: float(v) for name, v in zip(one.columns, one.written.sum(0), strict=True)},
-        "checked": float(one.promise.mean) if one.checked is not None else None,
+        "checked": float(one.halved.mean) if one.halved is not None else None,
+        "promise": float(one.promise.mean), "promise_80": [float(end) for end in one.promise.ends()],
+        "rehearsal": {k: v.tolist() for k, v in one.rehearsal._asdict().items()} if one.rehearsal else None,
         "scenarios": {str(n): float(c) for n, c in zip(*(found.scenarios.rows()[k] for k in ("scenario", "change")), strict=True)} if found.scenarios else {},
         "opinions": {net: {name: float(band.mean) for name, band in gains.items()} for net, gains in found.opinions.items()},
         "scores": {name: {k: float(v) for k, v in s.items()} for name, s in found.backtest.scores().items()} if found.backtest else {},

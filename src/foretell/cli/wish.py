@@ -39,6 +39,9 @@ class Wish:
     first: Annotated[int, _help("first promoted step ahead, from 1 on")] = 1
     days: Annotated[int, _help("promoted steps")] = 7
     use: Annotated[Literal["response", "flexible"], _help("the net to plan with; the other one gives its opinion")] = "response"
+    rehearse: Annotated[
+        int, _help("worlds with a known answer in which each net plans once more, to see what its promises are worth; 0: none, in a third of the time")
+    ] = 6
     members: Annotated[int, _help("nets of an ensemble")] = 12
     epochs: Annotated[int, _help("passes of the response net over the data")] = 120
     seed: Annotated[int, _help("of every random number")] = 0

@@ -32,11 +32,12 @@ class Response(Spec):
     other known channels, the clock's also in products of two (so a yearly sine and cosine give two harmonics), and what the
     context's residuals say of the level. `prior` is how strongly the media's parameters are held near usual ones (half the
     effect at the mean spend, exponent 1, half the effect left after a step); each member of an ensemble is held
-    near a draw of its own: anchored ensembling, Pearce et al. (2020), arXiv 1810.05546. `shrink` holds the base's weights near 0.
+    near a draw of its own: anchored ensembling, Pearce et al. (2020), arXiv 1810.05546. Bayes' rule asks for the variance of the noise, as a
+    share of the target's, over the number of independent steps: 1e-3 is 4 % over 40 of them. `shrink` holds the base's weights near 0.
     """
 
     media: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(min_length=1)
-    prior: float = Field(default=3e-3, ge=0)
+    prior: float = Field(default=1e-3, ge=0)
     shrink: float = Field(default=1e-3, ge=0)
 
     def build(self, shape: Shape, streams: Sequence[Generator]) -> "ResponseNet":
@@ -100,10 +101,14 @@ class ResponseNet(nn.Module):
         """The forecast in scaled space; the point never falls where a medium's spend rises."""
         cut = self.shape.context
         known = torch.cat([past[..., self.shape.features - self.shape.known :], future], 2)
-        line = self.foundation(known) + self.effects(known).sum(-1)
+        line = self.expected(known)
         missed = (past[..., 0] - line[:, :, :cut]).where(observed[..., 0], 0)
         point = line[:, :, cut:] + self.level(missed, observed[..., 0])
         return torch.cat([point[..., None], point[..., None] + self.offset[:, None]], -1)[..., None, :]
+
+    def expected(self, known: Float[Tensor, "member example time known"]) -> Float[Tensor, "member example time"]:
+        """Base and media: what is expected of each step before the level of the context is known."""
+        return self.foundation(known) + self.effects(known).sum(-1)
 
     def effects(self, known: Float[Tensor, "member example time known"]) -> Float[Tensor, "member example time media"]:
         """What each medium adds at each step."""

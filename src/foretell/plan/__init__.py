@@ -7,6 +7,7 @@ from .fitting import fit_flexible, fit_media, fit_promotion
 from .limits import limits, promotion_limits
 from .plans import Goal, Plan
 from .promoting import Promotion, promotion
+from .rehearsing import rehearse
 from .scenarios import WhatIf, what_if
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "limits",
     "promotion",
     "promotion_limits",
+    "rehearse",
     "response",
     "usual",
     "what_if",

@@ -16,7 +16,7 @@ from .ahead import checked_controls, written
 from .ascent import Found, Objective, ascend
 from .bounds import Bounds, Budget, columns_of, outside, seen_range, space_of
 from .follow import followers
-from .plans import Band, Goal, Plan
+from .plans import Asked, Band, Goal, Plan
 from .space import Space
 from .surface import Surface, surface
 
@@ -43,25 +43,32 @@ def allocate(
     total would change by less than `least_change` stays as written. TaskError, with the cure, where no plan is allowed.
     """
     goal = Goal(kind=goal) if isinstance(goal, str) else goal
-    if not controls:
+    return planned(model, panel, goal, Asked(budget, controls, follows or {}, least_change, origin), starts=starts, check=model.training.halves)
+
+
+def planned(model: Forecaster, panel: Panel, goal: Goal, asked: Asked, *, starts: int, check: bool) -> Plan:
+    """What `allocate` does; without `check`, that of the halves is left out."""
+    if not asked.controls:
         raise TaskError("no control to plan with: controls= maps channels known ahead to (least, most)")
     if starts < 1:
         raise TaskError(f"starts={starts}: the ascent begins from 1 plan or more")
-    checked_controls(model, panel, tuple(controls))
-    told = written(model, panel, tuple(controls), origin)
-    follow = followers(model, panel, tuple(controls), follows or {}, told.origin)
-    seen = surface(model, told.panel, tuple(controls), origin=told.origin, follows=follow)
+    names = tuple(asked.controls)
+    checked_controls(model, panel, names)
+    told = written(model, panel, names, asked.origin)
+    follow = followers(model, panel, names, asked.follows, told.origin)
+    seen = surface(model, told.panel, names, origin=told.origin, follows=follow)
     plan = columns_of(seen, told.panel, told.origin)
     notes: list[str] = []
-    allowed = space_of(seen, controls, budget, plan)
+    allowed = space_of(seen, asked.controls, asked.budget, plan)
     if told.made_up:
         plan, note = _usual(plan, seen, allowed, told.made_up)
         notes.append(note)
     notes += [str(f) for f in follow]
     job = _Job(seen, goal, plan, (allowed.width > 0).any(0))
     found, allowed = _solved(job, allowed, starts, notes)
-    found, allowed = _settled(job, found, allowed, least_change, starts)
-    return replace(_plan(job, found, allowed, panel, told.origin, model, notes), checked=_checked(job, found, allowed) if model.training.halves else None)
+    found, allowed = _settled(job, found, allowed, asked.least_change, starts)
+    made = _plan(job, found, allowed, panel, told.origin, model, notes)
+    return replace(made, asked=asked, checked=_checked(job, found, allowed) if check else None)
 
 
 class _Job(NamedTuple):

@@ -119,10 +119,8 @@ def parameters(model: Forecaster, channel: str) -> tuple[Parameter, ...]:
     """Of a medium of a response net, in the user's units; () for other nets and channels."""
     if not isinstance(model.net, Response) or channel not in model.net.media:
         return ()
-    made = model.net.build(model.shape, [torch.Generator() for _ in model.members]).to(model.weights["raw"].dtype)
-    made.load_state_dict(dict(model.weights))
-    assert isinstance(made, ResponseNet)
-    at, curve = model.net.media.index(channel), made.requires_grad_(False).curve()
+    made = loaded(model)
+    at, curve = model.net.media.index(channel), made.curve()
     own, step = channel in model.own, model.clock.step
     scale, place = (model.scaling.own, model.own.index(channel)) if own else (model.scaling.common, model.common.index(channel))
     goal, target = model.scaling.target, model.roles.target[0]
@@ -135,6 +133,14 @@ def parameters(model: Forecaster, channel: str) -> tuple[Parameter, ...]:
         Parameter("exponent", "of the Hill curve: above 1 it is S-shaped", curve.shape[:, at]),
         Parameter("ceiling", f"{target} a step that is never exceeded", curve.ceiling[:, at] * height),
     )
+
+
+def loaded(model: Forecaster) -> ResponseNet:
+    """The net of a fitted response model, with its weights."""
+    assert isinstance(model.net, Response)
+    made = model.net.build(model.shape, [torch.Generator() for _ in model.members]).to(model.weights["raw"].dtype)
+    made.load_state_dict(dict(model.weights))
+    return made.requires_grad_(False)
 
 
 def _width(scale: Any, channel: int, members: int) -> Float[Tensor, " member"]:

@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
-import torch
 
 from ..panel import Panel
 from ..scoreboard import Backtest
 from ..words import Words, number, percent, stamp, wall, words
 from .ahead import YEAR, before
+from .history import depths
+from .record import SMALL
 
 TOGETHER, STEADY, SEASONAL, FEW, BROKEN = 0.8, 0.15, 0.5, 10, 4.0
-SMALL, OFTEN = 0.02, 5  # a promotion takes more than this share off; so many of a series say something of it
+OFTEN = 5  # so many promotions of a series say something of it
 EDGE = 0.15  # of the history at each end in which no break is looked for
 
 
@@ -37,14 +38,8 @@ def limits(panel: Panel, target: str, controls: Sequence[str], origin: int, *, l
 def promotion_limits(panel: Panel, channel: str, discount: float, origin: int, *, price: bool = False, lang: str = "en") -> tuple[str, ...]:
     """The same of a promotion: how often there was one, how deep, and for how many series; a price counts as lowered by its share below
     the highest price of the four weeks around it."""
-    values, observed = before(panel, channel, origin)
-    depth = values.where(observed, torch.nan).double()
-    if price:
-        wide = 2 * max(1, round(14 * 86_400 / panel.clock.seconds)) + 1
-        least = torch.finfo(depth.dtype).min
-        top = torch.nn.functional.max_pool1d(depth.nan_to_num(nan=least)[:, None], wide, 1, wide // 2)[:, 0]
-        depth = 1 - depth / top
-    given = depth > SMALL
+    depth, _ = depths(panel, channel, origin, price=price)
+    observed, given = depth.isfinite(), depth > SMALL
     begun = (given[:, 1:] & ~given[:, :-1]).sum(1) + given[:, 0]
     few = int((begun < OFTEN).sum())
     deepest = float(depth.nan_to_num(0.0).max())

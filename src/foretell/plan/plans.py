@@ -1,7 +1,8 @@
 """Goal and Plan: what a plan is to reach, and the plan that was found, with what it promises and how far to trust it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -9,14 +10,16 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
+from ..forecaster import When
 from ..frames import html_table, to_frame
 from ..panel import NAMES, Names
 from ..spec import Spec
 from ..words import number, percent
 from .ascent import Certificate
+from .bounds import Bounds, Budget
 
 
-def share_of(part: Float[Tensor, "*n"], whole: Float[Tensor, ""]) -> Float[Tensor, "*n"]:
+def share_of(part: Float[Tensor, "*n"], whole: Float[Tensor, "*#n"]) -> Float[Tensor, "*n"]:
     """part / whole; NaN, told as "–", where there is no whole above 0 to take a share of."""
     return part / torch.where(whole > 0, whole, torch.nan)
 
@@ -41,6 +44,7 @@ class Band:
     """A number for each member of an ensemble: their mean, and the range that holds so many percent of them."""
 
     members: Float[Tensor, "member *rest"]
+    predicts: bool = False
 
     @property
     def mean(self) -> Float[Tensor, "*rest"]:
@@ -49,12 +53,17 @@ class Band:
     def ends(self, level: int | float = 80) -> tuple[Float[Tensor, "*rest"], Float[Tensor, "*rest"]]:
         """Lower and upper end; NaN for a single member, which says nothing of its own error.
 
-        Mean ± the normal quantile × the members' deviation: with half-samples the deviation estimates the standard error.
+        Mean ± the normal quantile × the members' deviation: with half-samples the deviation estimates the standard error. If the members are
+        a sample of cases of which the next is asked for (`predicts`), Student's quantile × √(1 + 1/n) takes its place.
         """
         if len(self.members) == 1:
             nothing = torch.full_like(self.members[0], torch.nan)
             return nothing, nothing
         z = float(torch.special.ndtri(torch.tensor(0.5 + level / 200, dtype=torch.float64)))
+        if self.predicts:
+            from scipy.special import stdtrit
+
+            z = float(stdtrit(len(self.members) - 1, 0.5 + level / 200)) * (1 + 1 / len(self.members)) ** 0.5
         away = z * self.members.std(0)
         return self.mean - away, self.mean + away
 
@@ -63,6 +72,27 @@ class Band:
         low, high = self.ends(level)
         inside = "" if bool(low.isnan().any()) else f" ({number(float(low))} … {number(float(high))})"
         return f"{number(float(self.mean))}{inside}"
+
+
+class Asked(NamedTuple):
+    """What `allocate` was asked for, so that it can be asked again."""
+
+    budget: Budget
+    controls: Mapping[str, Bounds]
+    follows: Mapping[str, str]
+    least_change: float
+    origin: When | None
+
+
+class Rehearsal(NamedTuple):
+    """Gains promised and achieved in worlds whose answer is known, by plans made as this one was."""
+
+    promised: Float[Tensor, " trial"]
+    achieved: Float[Tensor, " trial"]
+
+    def corrected(self, gain: Band) -> Band:
+        """A gain less what such promises had too much; its band is that of the differences, for one more of them."""
+        return Band(gain.mean + self.achieved - self.promised, predicts=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +124,8 @@ class Plan:
     notes: tuple[str, ...] = ()
     reached: Float[Tensor, " plan"] | None = None
     checked: Float[Tensor, " member"] | None = None
+    asked: Asked | None = None
+    rehearsal: Rehearsal | None = None
 
     @property
     def gain(self) -> Band:
@@ -102,9 +134,16 @@ class Plan:
 
     @property
     def promise(self) -> Band:
-        """The gain to be counted on: of plans that one half of the data chose, valued by the other half, so that luck in choosing is no
-        part of it. Without members that learned from halves it is `gain`."""
+        """The gain to be counted on: after `plan.rehearse`, less what such promises had too much where the answer is known. Else that of plans
+        which one half of the data chose, valued by the other half; without members that learned from halves it is `gain`."""
+        if self.rehearsal is not None:
+            return self.rehearsal.corrected(self.gain)
         return self.gain if self.checked is None else Band(self.checked)
+
+    @property
+    def halved(self) -> Band | None:
+        """The gain of plans that one half of the data chose by the other half; None if no members learned from halves."""
+        return None if self.checked is None else Band(self.checked)
 
     @property
     def attributable(self) -> Band:
@@ -169,7 +208,8 @@ class Plan:
         return "\n".join((
             f"{self.target}: {number(float(self.total.mean()))} under the plan, {number(float(self.before.mean()))} as written: "
             f"{'gain' if gain >= 0 else 'loss'} {self.gain.told(level)}, {percent(share, 1)} ({bands})",
-            *([] if self.checked is None else [f"checked: plans that one half of the data chose gain {self.promise.told(level)} by the other half"]),
+            *([] if self.halved is None else [f"checked: plans that one half of the data chose gain {self.halved.told(level)} by the other half"]),
+            *([] if self.rehearsal is None else [self._rehearsed(level)]),
             f"spend {number(float(self.spent))} of {number(float(self.budget.sum()))}; written {number(float(self.written[:, self.free].sum()))}",
             f"ROAS = (target − target with these controls at 0) / their spend: average {self.roas.told(level)}, written {self.roas_written.told(level)}; "
             f"marginal {one} a unit of budget",
@@ -177,6 +217,14 @@ class Plan:
             f"{percent(float(self.outside[:, self.free].double().mean()) if bool(self.free.any()) else 0.0)} of the planned cells outside the history",
             *self.notes,
         ))  # fmt: skip
+
+    def _rehearsed(self, level: int | float) -> str:
+        assert self.rehearsal is not None
+        promised, achieved = (number(float(of.mean())) for of in self.rehearsal)
+        return (
+            f"rehearsed in {len(self.rehearsal.promised)} worlds with a known answer: plans made like this one promised {promised} and achieved {achieved} "
+            f"on average; count on {self.promise.told(level)}"
+        )
 
     def _repr_html_(self) -> str:
         return html_table(self.rows())

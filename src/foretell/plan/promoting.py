@@ -15,6 +15,7 @@ from ..panel import NAMES, Names, Panel, positions
 from .ahead import ahead, checked_controls, usual, with_ahead, written
 from .bounds import outside, seen_range
 from .plans import Band, share_of
+from .record import Record, record
 from .surface import surface
 
 ALL = "(all)"
@@ -22,12 +23,14 @@ ALL = "(all)"
 
 @dataclass(frozen=True, eq=False)
 class Promotion:
-    """The target with the promotion and without it, in its units; bands are over the ensemble, paired by member.
+    """The target with the promotion and without it, in its units; bands are over the members, paired: nets of the ensemble, or where items had
+    promotions before, draws of these nets' word corrected by each item's own past ones (`level`: of all its steps alike).
 
     `first` and `days` say which of the steps ahead are promoted, counted from 0; steps before that are no part of any number."""
 
     promoted: Float[Tensor, "member series step"]
     bare: Float[Tensor, "member series step"]
+    level: Float[Tensor, "member series"]
     first: int
     days: int
     discount: float
@@ -41,7 +44,8 @@ class Promotion:
         """Extra units on the promoted days as a share of what the ensemble expects there without the promotion; 0.5 is half as much
         again. None: all items. NaN where nothing is expected to be sold without it."""
         at = slice(self.first, self.first + self.days)
-        return Band(share_of(self._difference(item)[:, at].sum(1), self._of(self.bare, item)[:, at].sum(1).mean()))
+        still = (self.bare / self.level[..., None]).mean(0) * self.level[..., None]  # what the level is uncertain by is no part of a lift
+        return Band(share_of(self._difference(item)[:, at].sum(1), self._of(still, item)[:, at].sum(1)))
 
     def during(self, item: str | None = None) -> Band:
         """Extra units on the promoted days."""
@@ -163,7 +167,9 @@ def promotion(
     """What a promotion of `days` steps, beginning at step `first` ahead, brings over the same steps without it, for every series.
 
     `channel` is known ahead and holds the discount as a share (0 without one), or with `price` the price itself, which is then lowered by
-    that share of its usual value. The horizon must reach past the promotion to show what follows it. TaskError where it does not fit.
+    that share of its usual value. The horizon must reach past the promotion to show what follows it. What the model says is corrected by
+    how each item sold on its own past promotions against what the model says of those, drawn towards what the items share (see `Record`);
+    an item without any takes the mean of the others, and a band as wide as they differ. TaskError where it does not fit.
     """
     checked_controls(model, panel, [channel])
     horizon = model.task.horizon
@@ -182,12 +188,15 @@ def promotion(
         line[:, seen.column[:, 0]] = values.double().T
     with torch.no_grad():
         out = seen.outcome(plans).double()
+    name = seen.function.targets[seen.target]
+    past = record(model, panel, channel, name, told.origin, price=price)
+    out, level = (out, torch.ones_like(out[0, ..., 0])) if past is None else past.moved(out, discount, at)
     low, high = seen_range(panel, seen, told.origin)
     beyond = outside(plans[0, at], low, high).double().mean()
     times = panel.clock.local((told.origin + torch.arange(1, horizon + 1)).numpy())
     return Promotion(
-        out[0], out[1], first - 1, days, discount, panel.series, times, seen.function.targets[seen.target], panel.names,
-        _notes(float(beyond), seen.members, horizon - first + 1 - days),
+        out[0], out[1], level, first - 1, days, discount, panel.series, times, name, panel.names,
+        _notes(float(beyond), seen.members, horizon - first + 1 - days, past),
     )  # fmt: skip
 
 
@@ -202,12 +211,16 @@ def _usual_price(model: Forecaster, panel: Panel, channel: str, price: bool, ori
     return with_ahead(panel, step, {channel: torch.where(now.isfinite(), now, stand_in[:, None].to(now.dtype))})
 
 
-def _notes(beyond: float, members: int, left: int) -> tuple[str, ...]:
+def _notes(beyond: float, members: int, left: int, past: Record | None) -> tuple[str, ...]:
     notes = []
+    if past is not None:
+        none = int((past.times == 0).sum())
+        rest = f"; {none} of {len(past.times)} items had none and take the mean of the others" if none else ""
+        notes.append(f"each item's own {float(past.times.mean()):.3g} past promotions, on average, correct what the model says of it and make its band{rest}")
     if beyond:
         notes.append(f"{beyond:.0%} of the promoted values lie outside what their series' history has seen")
-    if members == 1:
-        notes.append("one member: no bands; fit with members= and Training(halves=True)")
+    if members == 1 and past is None:
+        notes.append("one member and no past promotion: no bands; fit with members= and Training(halves=True)")
     if left < 1:
         notes.append("the horizon ends with the promotion: what it takes from later days is not in these numbers")
     return tuple(notes)
