@@ -13,9 +13,10 @@ import torch
 import foretell as ft
 from foretell import TaskError
 from foretell.attribution.effects import dependence
+from foretell.attribution.types import Curve
 from foretell.cli import main
 from foretell.explanation import components, explain
-from foretell.portraits import KINDS, largest, moments, named, portrait
+from foretell.portraits import KINDS, ceiling, largest, moments, named, portrait
 from foretell.words import words
 from laws import PLAIN, TASK, fitted, plain, refused, rich, slow
 
@@ -61,8 +62,44 @@ def test_a_waterfall_ends_at_the_forecast() -> None:
     why = explain(fitted("ridge", panel, PLAIN), panel)
     figure = portrait(why, "waterfall")
     for output, trace in enumerate(figure.data):
-        assert trace.y[0] + sum(trace.y[1:-1]) == pytest.approx(float(why.prediction[0, output])) == pytest.approx(trace.y[-1])
+        assert trace.x[0] + sum(trace.x[1:-1]) == pytest.approx(float(why.prediction[0, output])) == pytest.approx(trace.x[-1])
     assert sum(bool(trace.visible) for trace in figure.data) == 1
+
+
+def test_all_else_comes_last_in_a_waterfall() -> None:
+    panel = plain(steps=400)
+    why = explain(fitted("ridge", panel, PLAIN.model_copy(update={"context": 300})), panel)
+    names = list(portrait(why, "waterfall").data[0].y)
+    assert names[-3] == "all else" and names[-2:] == ["unexplained", "forecast"]
+
+
+def test_a_curve_begins_at_nothing_and_few_values_are_bars() -> None:
+    grid = torch.tensor([0.0, 1.0])
+    ice = torch.stack([torch.tensor([[5.0], [9.0]]), torch.tensor([[7.0], [9.5]])])
+    figure = ft.plot(Curve(grid, ice, "flag", "set", density=torch.tensor([3.0, 1.0])))
+    assert [list(trace.y) for trace in figure.data[:3]] == [[0, 2.0], [0, 0.5], [0, 1.25]]
+    assert figure.data[3].type == "bar" and figure.data[3].y[0] == pytest.approx(3 * figure.data[3].y[1])
+    assert list(figure.layout.xaxis.tickvals) == [0, 1]
+    flat = ft.plot(Curve(grid, torch.full((2, 2, 1), 100.0), "flag", "set"))
+    assert flat.layout.yaxis.range[1] - flat.layout.yaxis.range[0] > 1, "what does not move the forecast looks flat"
+
+
+def test_one_strong_cell_does_not_blank_the_others() -> None:
+    values = torch.ones(100)
+    values[7] = -50
+    assert ceiling(values) == 1 and ceiling(torch.zeros(3)) == 1
+
+
+def test_other_series_stand_beside_this_one(tmp_path: Path) -> None:
+    """Those that have a forecast at that moment; of a net with kernels, what each adds."""
+    panel = plain(series=("a", "b", "c"))
+    model = fitted("ridge", panel, PLAIN)
+    why = explain(model, panel.pick("b"), origin=100)
+    say = words("en")
+    assert say["why_items"] in ft.dossier(tmp_path / "why.html", why, model, panel).read_text()
+    alone = ft.dossier(tmp_path / "alone.html", why, model, panel.pick("b")).read_text()
+    assert say["why_items"] not in alone and say["why_kernels"] not in alone
+    assert re.search(r"<footer><p>" + re.escape(say["why_world"][:40]), alone)
 
 
 def test_parts_beyond_the_largest_are_summed() -> None:

@@ -86,7 +86,7 @@ def test_the_page_of_an_alarm_stands_alone(lang: str, tmp_path: Path) -> None:
     say = words(lang)
     assert say["why_world"] in text and not re.search(r'(?:src|href)="https?:', text) and text.count('<script type="application/json"') == 4
     figures = [json.loads(one)["data"] for one in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.S)]
-    bars = dict(zip(figures[1][0]["x"], figures[1][0]["y"], strict=True))
+    bars = dict(zip(figures[1][0]["y"], figures[1][0]["x"], strict=True))
     assert bars["heat"] == pytest.approx(float(why.by_channel()["heat"]))
     assert next(iter(bars)) == say["why_base"] and sum(float(v) for v in list(bars.values())[:-1]) == pytest.approx(float(why.prediction))
     seen = next(trace for trace in figures[2] if trace["name"] == say["actual"])

@@ -137,7 +137,7 @@ def test_components_have_a_page(tmp_path: Path) -> None:
     model, panel = lively()
     why = explain(model, panel, origin=ORIGIN, method="components")
     text = ft.dossier(tmp_path / "why.html", why, model, panel).read_text()
-    for name in ("strength", "auxiliary", "filter 1", "price", "What the net itself weighs"):
+    for name in ("strength", "auxiliary", "filter 1", "price", "What the net itself weighs", "What each period kernel adds"):
         assert name in text
 
 

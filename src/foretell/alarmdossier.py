@@ -46,7 +46,10 @@ def alarm_dossier(path: str | Path, why: Attribution, guard: Detector, panel: Pa
     ]
     heading = title or say["why_alarm_title"].format(series=run, when=moments(one.labels.ahead)[0])
     under = say["why_alarm_under"].format(limit=number(one.facts["limit"]), false_alarms=str(guard.alarms.false_alarms))
-    return write(Path(path), page(heading, under, f'<div class="head">{paragraphs([*alarm_headline(one, say), *one.warnings])}</div>\n', sections, say))
+    return write(
+        Path(path),
+        page(heading, under, f'<div class="head">{paragraphs([*alarm_headline(one, say), *one.warnings])}</div>\n', sections, say, foot=say["why_world"]),
+    )
 
 
 def alarm_headline(why: Attribution, say: Words, example: int = 0) -> list[str]:
@@ -140,7 +143,7 @@ def _trust(why: Attribution, lost: Attribution, say: Words) -> Section:
     facts += [(say["why_alarm_agreement"], f"{agreed:.2f}")] if agreed == agreed else []
     count = len(why.baseline.values["rows"]) if why.baseline else 0
     facts += [(say["why_baseline"], say["why_alarm_baseline"].format(count=count)), (say["why_seconds"], f"{why.cost.seconds:.2f}")]
-    return Section(say["why_trust"], (say["why_alarm_trust_text"], say["why_world"]), body=pairs(facts, say["fact"], say["value"]))
+    return Section(say["why_trust"], (say["why_alarm_trust_text"],), body=pairs(facts, say["fact"], say["value"]))
 
 
 def _most(why: Attribution, parts: Mapping[str, float]) -> list[str]:

@@ -1,9 +1,11 @@
 """One self-contained why.html: the forecast, what made it, how far the explanation itself can be trusted."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from .alarmdossier import alarm_dossier
@@ -11,10 +13,13 @@ from .attribution.effects import dependence
 from .attribution.types import Attribution
 from .detect import Detector
 from .errors import TaskError
-from .explanation.asked import ask, calendar
+from .explanation.asked import Asked, ask, calendar
 from .explanation.explain import METHODS, agreement
+from .explanation.inner import why_not
+from .explanation.look import periods
+from .explanation.maps import kernels
 from .explanation.parts import components
-from .forecaster import Forecaster
+from .forecaster import Forecaster, When
 from .page import Column, Section, folded, page, pairs, paragraphs, table, write
 from .panel import Panel
 from .plotting import plot
@@ -22,7 +27,7 @@ from .portraits import Figure, draw_curve, largest, moments, named, portrait
 from .words import Words, decimals, number, percent, words
 
 CURVES = 4  # channels whose curves are drawn
-HEARD = 0.01  # share of all contributions from which a channel's curve says something
+HEARD = 0.02  # share of all contributions from which a channel's curve says something
 WINDOWS = 40  # of the summary and the curves
 
 
@@ -44,13 +49,15 @@ def dossier(
         *([Section(say["why_parts"], (say["why_parts_text"],), portrait(one, "parts", lang=lang))] if one.prediction.shape[1] > 1 else []),
         Section(say["why_waterfall"], (say["why_waterfall_text"],), portrait(one, "waterfall", lang=lang), _table(one, say)),
         *(_cells(one, say) if "past" in one.values else _beside(one, say)),
+        *_kernels(model, panel.pick(series), one, say),
         *_global(model, panel.pick(series), one, say),
+        *_items(model, panel, one, say),
         _trust(model, panel.pick(series), one, say),
     ]
     heading = title or say["why_title"].format(target=why.labels.target, series=series)
     ahead = one.labels.ahead
     under = say["why_under"].format(net=type(model.net).__name__, first=moments(ahead)[0]) if ahead is not None else ""
-    return write(Path(path), page(heading, under, _top(one, say), sections, say))
+    return write(Path(path), page(heading, under, _top(one, say), sections, say, foot=say["why_world"]))
 
 
 def parts_of_forecast(why: Attribution) -> bool:
@@ -132,8 +139,8 @@ def _global(model: Forecaster, panel: Panel, why: Attribution, say: Words) -> li
     origins = _origins(model, panel, why)
     if len(origins) < 3:
         return []
-    asked = ask(model, panel, origins, "step", "typical", None, why.labels.target or None, 80.0)
-    every = replace(METHODS["deeplift" if why.method != "shapley" else "shapley"](asked), labels=asked.labels, facts={"season": float(asked.season)})
+    asked = _asked(model, panel, origins, why)
+    every = _every(asked, why)
     found = [Section(say["why_summary"], (say["why_summary_text"].format(count=len(origins)),), portrait(every, "summary", lang=say.lang))]
     moving = [c for c in model.roles.features if c not in calendar(model) and c not in model.roles.target]
     size = {c: float(every.by_channel()[c].abs().mean()) for c in moving}
@@ -144,6 +151,45 @@ def _global(model: Forecaster, panel: Panel, why: Attribution, say: Words) -> li
         curve = dependence(asked.f, asked.blocks, [(block, asked.labels.channels[block].index(name))], change="set", name=name)
         found.append(Section(say["why_curve"].format(name=name), (say["why_curve_text"],), draw_curve(curve, why.labels.target, say)))
     return found
+
+
+def _kernels(model: Forecaster, panel: Panel, why: Attribution, say: Words) -> list[Section]:
+    """What each period kernel of a net that has some adds to every step."""
+    if why_not(model, "kernels"):
+        return []
+    asked = _asked(model, panel, [why.labels.times["past"][0, -1]], why)
+    bars = replace(kernels(asked), labels=replace(asked.labels, channels={"kernels": periods(asked)}))
+    return [Section(say["why_kernels"], (say["why_kernels_text"],), portrait(bars, "parts", lang=say.lang))]
+
+
+def _items(model: Forecaster, panel: Panel, why: Attribution, say: Words) -> list[Section]:
+    """The same step of time for many series, evenly chosen among those with a forecast there."""
+    when = why.labels.times["past"][0, -1]
+    some = [panel.series[i] for i in np.unique(np.linspace(0, len(panel) - 1, WINDOWS).round().astype(int))]
+    told = [name for name in some if _forecast_there(model, panel.pick(name), when)]
+    if len(told) < 3:
+        return []
+    every = _every(_asked(model, panel.pick(*told), [when], why), why)
+    return [Section(say["why_items"], (say["why_items_text"].format(count=len(told)),), portrait(every, "summary", lang=say.lang))]
+
+
+def _forecast_there(model: Forecaster, panel: Panel, when: np.datetime64) -> bool:
+    """Whether a series has a net, enough history and what must be known ahead."""
+    try:
+        model.function(panel, when)
+    except TaskError:
+        return False
+    return True
+
+
+def _asked(model: Forecaster, panel: Panel, origins: Sequence[When], why: Attribution) -> Asked:
+    return ask(model, panel, origins, "step", "typical", None, why.labels.target or None, 80.0)
+
+
+def _every(asked: Asked, why: Attribution) -> Attribution:
+    """All windows of a question, by the method of the page where it is Shapley's, else by the engine."""
+    found = METHODS["deeplift" if why.method != "shapley" else "shapley"](asked)
+    return replace(found, labels=asked.labels, facts={"season": float(asked.season)})
 
 
 def _origins(model: Forecaster, panel: Panel, why: Attribution) -> list[int]:
@@ -157,7 +203,7 @@ def _origins(model: Forecaster, panel: Panel, why: Attribution) -> list[int]:
 
 def _trust(model: Forecaster, panel: Panel, why: Attribution, say: Words) -> Section:
     """The explanation's own error, other methods beside it, what it is relative to, and the limits of all of it."""
-    asked = ask(model, panel, why.labels.times["past"][0, -1], "step", "typical", None, why.labels.target or None, 80.0)
+    asked = _asked(model, panel, [why.labels.times["past"][0, -1]], why)
     body = ""
     same = "past" in why.values and why.prediction.shape == (1, model.task.horizon)
     if same and why.baseline is not None and why.baseline.name == "typical":
@@ -174,7 +220,7 @@ def _trust(model: Forecaster, panel: Panel, why: Attribution, say: Words) -> Sec
         body = table(columns)
     facts = [(say["why_baseline"], say.named("why_baseline_", why.baseline.name if why.baseline else "–"))]
     facts += [(say["why_context"], ", ".join(asked.fixed) or "–")]
-    return Section(say["why_trust"], (say["why_trust_text"], say["why_world"]), body=body + pairs(facts, say["fact"], say["value"]))
+    return Section(say["why_trust"], (say["why_trust_text"],), body=body + pairs(facts, say["fact"], say["value"]))
 
 
 def _grouped(one: Attribution, two: Attribution) -> float:

@@ -61,8 +61,8 @@ def paragraphs(texts: Sequence[str], kind: str = "") -> str:
     return "".join(f"<p{mark}>{escape(t)}</p>\n" for t in texts if t)
 
 
-def page(title: str, under: str, top: str, sections: Sequence[Section], say: Words) -> str:
-    """The whole document. `top` is HTML; title, `under` and the sections' texts are plain and escaped here."""
+def page(title: str, under: str, top: str, sections: Sequence[Section], say: Words, *, foot: str = "") -> str:
+    """The whole document. `top` is HTML; title, `under`, the sections' texts and `foot`, a caution in the footer, are plain and escaped here."""
     parts, figures = [], 0
     for section in sections:
         figures += section.figure is not None
@@ -74,7 +74,7 @@ def page(title: str, under: str, top: str, sections: Sequence[Section], say: Wor
         f'<!DOCTYPE html>\n<html lang="{say.lang}">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta name="generator" content="foretell">\n<title>{escape(title)}</title>\n<style>\n{text("report.css")}</style>\n</head>\n<body>\n<main>\n'
         f'<h1>{escape(title)}</h1>\n<p class="under">{escape(under)}</p>\n{missing}{top}{"".join(parts)}'
-        f"<footer>{escape(say['footer'].format(maker=maker()))}</footer>\n</main>\n{script}</body>\n</html>\n"
+        f"<footer>{paragraphs([foot])}{escape(say['footer'].format(maker=maker()))}</footer>\n</main>\n{script}</body>\n</html>\n"
     )
 
 

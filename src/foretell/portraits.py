@@ -14,11 +14,13 @@ from .explanation.parts import components
 from .panel import Panel, positions
 from .plotting import COLOURS, GRID, INK, MUTED, Value, dressed
 from .plotting import plot as drawn
-from .words import Words, number, words
+from .words import Words, decimals, number, words
 
 Figure = Any  # plotly.graph_objects.Figure
 KINDS = ("parts", "waterfall", "lags", "cells", "summary", "blocks")
 SHOWN = 8  # components told apart; the others are summed
+ELSE = "all else"
+FEW = 10  # values of a channel up to which each is drawn
 LEFT = "#c5ccd3"  # what is not explained, and the usual value
 UP, DOWN = COLOURS[0], COLOURS[1]
 PARTS = (*COLOURS, "#8a949e", "#6b4c9a", "#dfe3e8")
@@ -99,20 +101,25 @@ def draw_waterfall(why: Attribution, example: int, say: Words) -> Figure:
     chosen = largest(components(why), example)
     top = int(why.prediction[example].argmax())
     for output in range(len(times)):
-        parts = sorted(((n, float(v[example, output])) for n, v in chosen.items()), key=lambda p: -abs(p[1]))
+        parts = sorted(((n, float(v[example, output])) for n, v in chosen.items()), key=lambda p: (p[0] == ELSE, -abs(p[1])))
         base, end, left = (float(x[example, output]) for x in (why.base, why.prediction, why.residual))
         steps = [*parts, (say["why_residual"], left)]
+        digits = decimals([base, end, *(v for _, v in parts)])
+        told = [number(v, digits) for v in (base, *(v for _, v in parts))]
         figure.add_waterfall(
-            x=[say["why_base"], *(escape(named(n, say)) for n, _ in steps), say["why_forecast"]], y=[base, *(v for _, v in steps), end],
-            measure=["absolute", *(["relative"] * len(steps)), "total"], text=[number(v) for v in (base, *(v for _, v in steps), end)],
-            increasing={"marker": {"color": UP}}, decreasing={"marker": {"color": DOWN}}, totals={"marker": {"color": INK}},
-            connector={"line": {"color": GRID}}, visible=output == top, hoverinfo="x+text",
+            y=[say["why_base"], *(escape(named(n, say)) for n, _ in steps), say["why_forecast"]], x=[base, *(v for _, v in steps), end], orientation="h",
+            measure=["absolute", *(["relative"] * len(steps)), "total"], text=[*told, number(left), number(end, digits)], textposition="outside",
+            cliponaxis=False, increasing={"marker": {"color": UP}}, decreasing={"marker": {"color": DOWN}}, totals={"marker": {"color": INK}},
+            connector={"line": {"color": GRID}}, visible=output == top, hoverinfo="y+text",
         )  # fmt: skip
-    told = moments(np.array([times])) if why.labels.ahead is not None else [str(t) for t in times]
-    marks = [{"label": t, "method": "update", "args": [{"visible": [o == n for o in range(len(times))]}]} for n, t in enumerate(told)]
-    slider = {"active": top, "steps": marks, "pad": {"t": 70}, "currentvalue": {"prefix": say["why_step"] + " "}, "ticklen": 2, "font": {"color": MUTED}}
-    figure.update_layout(height=520, sliders=[slider], yaxis_range=_reach(why, example))
-    return dressed(figure, say).update_layout(showlegend=False, hovermode="closest", margin={"b": 40})
+    figure.update_layout(height=170 + 34 * (len(chosen) + 3), xaxis_range=_reach(why, example))
+    if len(times) > 1:
+        when = moments(np.array([times])) if why.labels.ahead is not None else [str(t) for t in times]
+        marks = [{"label": t, "method": "update", "args": [{"visible": [o == n for o in range(len(times))]}]} for n, t in enumerate(when)]
+        slider = {"active": top, "steps": marks, "pad": {"t": 50}, "currentvalue": {"prefix": say["why_step"] + " "}, "ticklen": 2, "font": {"color": MUTED}}
+        figure.update_layout(sliders=[slider])
+    dressed(figure, say).update_layout(showlegend=False, hovermode="closest", margin={"b": 40})
+    return figure.update_yaxes(autorange="reversed", showgrid=False)
 
 
 def _reach(why: Attribution, example: int) -> list[float]:
@@ -121,7 +128,7 @@ def _reach(why: Attribution, example: int) -> list[float]:
     high = why.base[example] + parts.clamp(min=0).sum(0)
     low = why.base[example] + parts.clamp(max=0).sum(0)
     bottom, top = float(low.min()), float(high.max())
-    return [0.0 if 0 <= bottom < 0.3 * top else bottom - 0.05 * (top - bottom), top + 0.08 * (top - bottom)]
+    return [0.0 if 0 <= bottom < 0.3 * top else bottom - 0.05 * (top - bottom), top + 0.12 * (top - bottom)]
 
 
 def draw_lags(why: Attribution, example: int, say: Words) -> Figure:
@@ -130,7 +137,7 @@ def draw_lags(why: Attribution, example: int, say: Words) -> Figure:
 
     own = why.values["past"][example, ..., _own(why)].flatten(0, -2)
     width = own.shape[-1]
-    bound = float(own.abs().max()) or 1.0
+    bound = ceiling(own)
     figure = New()
     figure.add_heatmap(
         z=own.double().numpy(), x=-np.arange(width, 0, -1) + 1, y=np.arange(1, len(own) + 1), colorscale=SCALE, zmid=0, zmin=-bound, zmax=bound,
@@ -157,17 +164,23 @@ def draw_cells(why: Attribution, example: int, say: Words) -> Figure:
             names.append(escape(name))
             rows.append(line)
     table = np.array(rows) if rows else np.zeros((1, len(times)))
-    bound = float(np.nanmax(np.abs(table))) or 1.0
+    bound = ceiling(torch.from_numpy(table).nan_to_num())
     figure = New()
     figure.add_heatmap(z=table, x=times, y=names or ["–"], colorscale=SCALE, zmid=0, zmin=-bound, zmax=bound, colorbar={"thickness": 12}, xgap=0, ygap=2)
     figure.update_layout(height=150 + 36 * max(1, len(rows)))
     dressed(figure, say).update_layout(hovermode="closest")
     figure.add_vline(x=str(why.labels.times["past"][example, -1]), line={"color": INK, "dash": "dot", "width": 1})
-    return figure.update_yaxes(showgrid=False, autorange="reversed")
+    return figure.update_yaxes(showgrid=False, autorange="reversed", tickmode="array", tickvals=names)
+
+
+def ceiling(values: Tensor) -> float:
+    """Where the colours of a map end: few cells beyond it, so that one strong cell, as the level a net is centred on, does not blank the others."""
+    sizes = values[values != 0].double().abs()
+    return float(sizes.quantile(0.98)) if len(sizes) else 1.0
 
 
 def draw_summary(why: Attribution, example: int, say: Words) -> Figure:
-    """Every window and step as a dot, a row a part; the diamond is the mean size: what the model uses, and which way it acts."""
+    """Every window and step as a dot, a row a part; the bar is the mean size: what the model uses, and which way it acts."""
     from plotly.graph_objects import Figure as New
 
     del example
@@ -179,8 +192,8 @@ def draw_summary(why: Attribution, example: int, say: Words) -> Figure:
         place = row + 0.32 * (random.random(len(flat)) - 0.5)
         marker = {"size": 5, "opacity": 0.45, "color": np.where(flat >= 0, UP, DOWN).tolist()}
         figure.add_scatter(x=flat, y=place, mode="markers", marker=marker, hovertemplate="%{x:,.4~g}<extra>" + escape(named(name, say)) + "</extra>")
-        diamond = {"symbol": "diamond", "size": 12, "color": INK}
-        figure.add_scatter(x=[float(value.abs().mean())], y=[row], mode="markers", marker=diamond, hovertemplate="%{x:,.4~g}<extra></extra>")
+        bar = {"color": LEFT, "opacity": 0.6}
+        figure.add_bar(x=[float(value.abs().mean())], y=[row], orientation="h", width=0.72, marker=bar, hovertemplate="%{x:,.4~g}<extra></extra>")
     figure.update_layout(height=110 + 44 * len(found))
     dressed(figure, say).update_layout(hovermode="closest", showlegend=False)
     figure.update_yaxes(tickvals=list(range(len(found))), ticktext=[escape(named(n, say)) for n in reversed(found)], showgrid=False)
@@ -188,22 +201,34 @@ def draw_summary(why: Attribution, example: int, say: Words) -> Figure:
 
 
 def draw_curve(curve: Curve, unit: str, say: Words, outputs: Sequence[int] = ()) -> Figure:
-    """Single windows thin, their mean thick, over the values seen (the grey hill): where nothing was seen the lines are guesses."""
+    """What changes against the first value: single windows thin, their mean thick; grey is how often a value was seen, as a hill, or as bars
+    where there are few. Where nothing was seen the lines are guesses."""
     from plotly.graph_objects import Figure as New
 
-    figure, grid = New(), curve.grid.double().numpy()
-    lines = curve.ice.flatten(2).mean(2) if not outputs else curve.ice.flatten(2)[..., list(outputs)].mean(2)
+    figure, grid, few = New(), curve.grid.double().numpy(), len(curve.grid) <= FEW
+    every = curve.centred().ice if curve.method == "pdp" else curve.ice
+    lines = every.flatten(2).mean(2) if not outputs else every.flatten(2)[..., list(outputs)].mean(2)
+    mode, size = ("lines+markers" if few else "lines"), {"size": 5}
     some = np.linspace(0, lines.shape[1] - 1, min(40, lines.shape[1])).astype(int)
     for at in dict.fromkeys(some.tolist()):
-        figure.add_scatter(x=grid, y=_list(lines[:, at]), mode="lines", line={"color": "#9ec9e2", "width": 1}, showlegend=False, hoverinfo="skip")
-    figure.add_scatter(x=grid, y=_list(lines.mean(1)), mode="lines", line={"color": COLOURS[0], "width": 3}, name=say["why_mean"])
+        figure.add_scatter(x=grid, y=_list(lines[:, at]), mode=mode, line={"color": "#9ec9e2", "width": 1}, marker=size, showlegend=False, hoverinfo="skip")
+    figure.add_scatter(x=grid, y=_list(lines.mean(1)), mode=mode, line={"color": COLOURS[0], "width": 3}, name=say["why_mean"])
+    low, high = float(lines.min()), float(lines.max())
+    # Against the size of the forecast itself: what hardly moves it is to look so.
+    room = max(high - low, 0.02 * float(curve.ice.abs().mean()), 1e-12)
+    low, high = (low + high - room) / 2, (low + high + room) / 2
     if curve.density is not None:
-        low, high = float(lines.min()), float(lines.max())
-        hill = low - 0.02 * (high - low) + 0.18 * (high - low) * (curve.density / curve.density.max().clamp(min=1e-12)).double().numpy()
-        figure.add_scatter(x=grid, y=hill, mode="lines", fill="tozeroy", line={"color": LEFT, "width": 0.5}, name=say["why_seen"])
-        figure.update_yaxes(range=[low - 0.05 * (high - low), high + 0.05 * (high - low)])
+        hill = (0.18 * room * curve.density / curve.density.max().clamp(min=1e-12)).double().numpy()
+        base, grey = low - 0.02 * room, {"color": LEFT}
+        if few:
+            width = 0.02 * float(np.ptp(grid)) or 0.1
+            figure.add_bar(x=grid, y=hill, base=base, width=width, marker=grey, name=say["why_seen"], hoverinfo="skip")
+        else:
+            figure.add_scatter(x=grid, y=np.full(len(grid), base), mode="lines", line={"width": 0}, showlegend=False, hoverinfo="skip")
+            figure.add_scatter(x=grid, y=base + hill, mode="lines", fill="tonexty", line={**grey, "width": 0.5}, name=say["why_seen"])
     dressed(figure.update_layout(height=340), say, legend=True)
-    return figure.update_xaxes(title_text=escape(curve.channel)).update_yaxes(title_text=escape(unit))
+    figure.update_yaxes(range=[low - 0.05 * room, high + 0.05 * room], title_text=say["why_moves"].format(target=escape(unit)))
+    return figure.update_xaxes(title_text=escape(curve.channel), **({"tickmode": "array", "tickvals": grid.tolist()} if few else {}))
 
 
 def largest(parts: Mapping[str, Tensor], example: int | None) -> dict[str, Tensor]:
@@ -212,7 +237,7 @@ def largest(parts: Mapping[str, Tensor], example: int | None) -> dict[str, Tenso
     order = sorted(parts, key=lambda name: -size[name])
     kept, left = order[:SHOWN], order[SHOWN:]
     found = {name: parts[name] for name in kept}
-    return found | ({"all else": torch.stack([parts[n] for n in left]).sum(0)} if left else {})
+    return found | ({ELSE: torch.stack([parts[n] for n in left]).sum(0)} if left else {})
 
 
 def named(part: str, say: Words) -> str:
