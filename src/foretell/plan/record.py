@@ -107,7 +107,8 @@ def _fit(x: Float[Tensor, "series window step term"], weight: Steps, y: Steps) -
 
 def _apart(fit: _Fit, weight: Steps, part: Marks, size: Steps, other: Marks | None = None) -> float:
     """How far single windows deviate from the fit in some of their steps, per unit of `size`, beyond the noise of steps; compared with `other` steps
-    of the same window if given. By moments over all windows of all items."""
+    of the same window if given. By moments over all windows of all items: the mean of what the variance may be, given its estimate and that it is
+    not below 0, so that one that happens to come out at 0 is not taken for certain."""
     mass, away = _mean(fit.rest, weight * part)
     large = _mean(size, weight * part)[1]
     spread = fit.noise[:, None] / mass.clamp(min=LEAST)
@@ -117,8 +118,10 @@ def _apart(fit: _Fit, weight: Steps, part: Marks, size: Steps, other: Marks | No
         fair, away, spread = fair & (held > LEAST), away - beside, spread + fit.noise[:, None] / held.clamp(min=LEAST)
     spread = spread * (1 - 1 / fair.sum(1).clamp(min=1))[:, None]  # what was fitted to these windows has taken its part of their noise
     trust = torch.where(fair & (spread > 0), 1 / spread.clamp(min=LEAST), 0.0)
-    excess = (trust * (away.square() - spread)).sum() / (trust * large.square()).sum().clamp(min=LEAST)
-    return float(excess.clamp(min=0).sqrt())
+    scale = (trust * large.square()).sum().clamp(min=LEAST)
+    excess, error = (trust * (away.square() - spread)).sum() / scale, (2 * (trust > 0).sum()).double().sqrt() / scale
+    z = excess / error.clamp(min=1e-30)
+    return float((excess + error * torch.exp(-(z.square()) / 2 - torch.special.log_ndtr(z)) / (2 * torch.pi) ** 0.5).clamp(min=0).sqrt())
 
 
 def _mean(values: Steps, weight: Steps) -> tuple[Float[Tensor, "series window"], Float[Tensor, "series window"]]:
