@@ -12,7 +12,7 @@ from .history import Past, past_forecasts
 from .pooled import LEAST, Pooled
 
 SMALL = 0.02  # a promotion takes more than this share off; a dip is more than this share deep
-DRAWS = 96  # of the corrections, at least
+DRAWS, ROOM = 96, 2**23  # draws of the corrections, at least, unless they would be more numbers than this
 FEWEST = 0.1  # of its usual level, the least that an item is taken to sell
 Steps = Float[Tensor, "series window step"]
 Marks = Bool[Tensor, "series window step"]
@@ -34,8 +34,8 @@ class Record(NamedTuple):
 
     def moved(self, out: Float[Tensor, "plan member series step"], discount: float, at: slice) -> tuple[Tensor, Tensor]:
         """Draws of what is sold with the promotion and without it [plan, draw, series, step], and of the level in them [draw, series]."""
-        members = out.shape[1]
-        rounds, draw = -(-DRAWS // (2 * members)), Generator().manual_seed(0)
+        members, wanted = out.shape[1], min(DRAWS, ROOM // out[0, 0].numel())
+        rounds, draw = max(1, -(-wanted // (2 * members))), Generator().manual_seed(0)
         rise, wake, level = (one.drawn(2 * members * rounds, draw)[..., None] for one in (self.rise, self.wake, Pooled.around(self.level)))
         told, bare = out.repeat(1, 2 * rounds, 1, 1)
         promoted, depth, later = told.clone(), min(discount, self.deepest), slice(at.stop, None)
