@@ -87,7 +87,7 @@ def test_a_curve_begins_at_nothing_and_few_values_are_bars() -> None:
 def test_one_strong_cell_does_not_blank_the_others() -> None:
     values = torch.ones(100)
     values[7] = -50
-    assert ceiling(values) == 1 and ceiling(torch.zeros(3)) == 1
+    assert ceiling(values) == 12.5 and ceiling(torch.ones(9)) == 1 == ceiling(torch.zeros(3))
 
 
 def test_other_series_stand_beside_this_one(tmp_path: Path) -> None:
@@ -142,6 +142,7 @@ def test_the_command_writes_a_page_and_a_table(tmp_path: Path, monkeypatch: pyte
 def test_days_are_told_without_an_hour() -> None:
     days = np.array([["2016-02-07", "2016-02-08"]], dtype="datetime64[s]")
     assert moments(days) == ["2016-02-07", "2016-02-08"] and moments(days + np.timedelta64(1, "h"))[0] == "2016-02-07 01:00"
+    assert moments(days + np.timedelta64(1, "s"))[0] == "2016-02-07 00:00:01"
 
 
 def test_a_steady_price_is_one_part_and_an_event_two() -> None:

@@ -72,6 +72,17 @@ def test_runs_that_begin_late_hold_gaps_or_are_aggregated() -> None:
     torch.testing.assert_close(explain(early, panel(values), origin=14).prediction[0, 0], early.score(panel(values)).values[0, 14])
 
 
+def test_normal_runs_with_gaps_are_bridged() -> None:
+    """No window of this run is whole; a steady sensor must not fall to 0 where it was not observed."""
+    values = machine(300, 1)
+    values[0, ::5, :] = float("nan")
+    watcher, bad = guard("spread"), panel(faulty())
+    why = explain(watcher, bad, origin=265, baseline=panel(values))
+    assert why.baseline is not None and why.gap < 1e-9
+    assert float(why.baseline.values["rows"].amin()) > 5, "the sensors run about 20, the still one at 7"
+    assert max(why.by_channel(), key=lambda name: float(why.by_channel()[name])) == "heat"
+
+
 def test_it_is_drawn_and_tabled() -> None:
     why = explain(guard("spread"), panel(faulty()), origin=265)
     assert list(ft.plot(why).data[0].y) == list(guard("spread").channels)
@@ -88,7 +99,8 @@ def test_the_page_of_an_alarm_stands_alone(lang: str, tmp_path: Path) -> None:
     figures = [json.loads(one)["data"] for one in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.S)]
     bars = dict(zip(figures[1][0]["y"], figures[1][0]["x"], strict=True))
     assert bars["heat"] == pytest.approx(float(why.by_channel()["heat"]))
-    assert next(iter(bars)) == say["why_base"] and sum(float(v) for v in list(bars.values())[:-1]) == pytest.approx(float(why.prediction))
+    assert {say["why_alarm_base"], say["alarm_score"]} <= set(bars)
+    assert sum(float(v) for v in list(bars.values())[:-1]) == pytest.approx(float(why.prediction))
     seen = next(trace for trace in figures[2] if trace["name"] == say["actual"])
     place = watcher.channels.index("heat")
     np.testing.assert_allclose(seen["y"], watcher.kept(torch.from_numpy(faulty()[0]))[265 - watcher.memory : 265 + watcher.delay + 1, place])

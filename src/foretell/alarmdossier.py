@@ -130,7 +130,7 @@ def _cells(lost: Attribution, parts: Mapping[str, float], say: Words) -> Figure:
     figure = go.Figure(go.Heatmap(z=z.double().numpy(), x=times, y=[escape(n) for n in names], **map_))
     figure.add_vline(x=_moment(lost), line={"color": INK, "dash": "dot", "width": 1})
     dressed(figure.update_layout(height=150 + 36 * len(names)), say).update_layout(hovermode="closest")
-    return figure.update_yaxes(showgrid=False, autorange="reversed")
+    return figure.update_yaxes(showgrid=False, autorange="reversed", dtick=1)
 
 
 def _trust(why: Attribution, lost: Attribution, say: Words) -> Section:

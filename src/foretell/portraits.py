@@ -100,6 +100,7 @@ def draw_waterfall(why: Attribution, example: int, say: Words) -> Figure:
     figure, times = New(), _times(why, example)
     chosen = largest(components(why), example)
     top = int(why.prediction[example].argmax())
+    first, last = (say["why_alarm_base"], say["alarm_score"]) if "rows" in why.values else (say["why_base"], say["why_forecast"])
     for output in range(len(times)):
         parts = sorted(((n, float(v[example, output])) for n, v in chosen.items()), key=lambda p: (p[0] == ELSE, -abs(p[1])))
         base, end, left = (float(x[example, output]) for x in (why.base, why.prediction, why.residual))
@@ -107,8 +108,8 @@ def draw_waterfall(why: Attribution, example: int, say: Words) -> Figure:
         digits = decimals([base, end, *(v for _, v in parts)])
         told = [number(v, digits) for v in (base, *(v for _, v in parts))]
         figure.add_waterfall(
-            y=[say["why_base"], *(escape(named(n, say)) for n, _ in steps), say["why_forecast"]], x=[base, *(v for _, v in steps), end], orientation="h",
-            measure=["absolute", *(["relative"] * len(steps)), "total"], text=[*told, number(left), number(end, digits)], textposition="outside",
+            y=[first, *(escape(named(n, say)) for n, _ in steps), last], x=[base, *(v for _, v in steps), end], orientation="h",
+            measure=["absolute", *(["relative"] * len(steps)), "total"], text=[*told, number(left, digits), number(end, digits)], textposition="outside",
             cliponaxis=False, increasing={"marker": {"color": UP}}, decreasing={"marker": {"color": DOWN}}, totals={"marker": {"color": INK}},
             connector={"line": {"color": GRID}}, visible=output == top, hoverinfo="y+text",
         )  # fmt: skip
@@ -119,7 +120,7 @@ def draw_waterfall(why: Attribution, example: int, say: Words) -> Figure:
         slider = {"active": top, "steps": marks, "pad": {"t": 50}, "currentvalue": {"prefix": say["why_step"] + " "}, "ticklen": 2, "font": {"color": MUTED}}
         figure.update_layout(sliders=[slider])
     dressed(figure, say).update_layout(showlegend=False, hovermode="closest", margin={"b": 40})
-    return figure.update_yaxes(autorange="reversed", showgrid=False)
+    return figure.update_yaxes(autorange="reversed", showgrid=False, dtick=1)
 
 
 def _reach(why: Attribution, example: int) -> list[float]:
@@ -176,7 +177,7 @@ def draw_cells(why: Attribution, example: int, say: Words) -> Figure:
 def ceiling(values: Tensor) -> float:
     """Where the colours of a map end: few cells beyond it, so that one strong cell, as the level a net is centred on, does not blank the others."""
     sizes = values[values != 0].double().abs()
-    return float(sizes.quantile(0.98)) if len(sizes) else 1.0
+    return max(float(sizes.quantile(0.98)), float(sizes.max()) / 4) if len(sizes) else 1.0
 
 
 def draw_summary(why: Attribution, example: int, say: Words) -> Figure:
@@ -250,8 +251,9 @@ def named(part: str, say: Words) -> str:
 
 
 def moments(times: np.ndarray) -> list[str]:
-    """Wall times of a row as texts; days without the hour."""
-    texts = [str(t).replace("T", " ")[:16] for t in times[0].astype("datetime64[s]")]
+    """Wall times of a row as texts; days without the hour, minutes without the second."""
+    texts = [str(t).replace("T", " ")[:19] for t in times[0].astype("datetime64[s]")]
+    texts = [t[:16] for t in texts] if all(t.endswith(":00") for t in texts) else texts
     return [t[:10] for t in texts] if all(t.endswith(" 00:00") for t in texts) else texts
 
 

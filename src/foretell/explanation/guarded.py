@@ -125,20 +125,28 @@ def nearest_normal(guard: Detector, some: Sequence[Watched], panel: Panel, basel
 
 
 def normal_windows(guard: Detector, panel: Panel, *, own: bool) -> list[Watched]:
-    """Whole windows at even distances; `own`: of the panel that is explained, only those without an alarm, or, where all have one, the
-    quarter with the lowest scores."""
+    """Windows at even distances of which half is observed, gaps bridged; `own`: of the panel that is explained, only those without an
+    alarm, or, where all have one, the quarter with the lowest scores."""
     found, heights, width = [], [], guard.memory + guard.delay + 1
     for run in rows_of(panel, guard.inputs):
         score = torch.nan_to_num(guard.judge(guard.kept(run.rows)).score)
         for row in range(guard.memory, len(score) - guard.delay, max(1, width // 8)):
             one = watched(guard, run, row)
-            if bool(one.seen.all()):
-                found.append(one)
+            if float(one.seen.double().mean(0).min()) >= 0.5:
+                found.append(replace(one, values=bridged(one)))
                 heights.append(float(score[row - guard.memory : row + guard.delay + 1].max()))
     if not own or not found:
         return found
     calm = guard.limit().value if min(heights) <= guard.limit().value else sorted(heights)[len(heights) // 4]
     return [one for one, height in zip(found, heights, strict=True) if height <= calm]
+
+
+def bridged(one: Watched) -> Float[Tensor, "step channel"]:
+    """Gaps filled with the value before, at the beginning with the first one seen."""
+    step = torch.arange(len(one.seen))[:, None]
+    last = torch.where(one.seen, step, -1).cummax(0).values
+    first = torch.where(one.seen, step, len(one.seen)).amin(0)
+    return one.values.gather(0, torch.where(last < 0, first, last))
 
 
 def sensors(guard: Detector, blocks: Blocks, some: Sequence[Watched], stretches: int) -> Groups:
