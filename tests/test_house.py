@@ -226,7 +226,10 @@ def test_the_lock_holds_all_that_is_needed_and_nothing_else() -> None:
     """Walks from pyproject's requirements through what is installed. What torch adds on a machine with a GPU may be missing."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    asked = [Requirement(r) for r in (*project["dependencies"], *extras["demo"], *extras["baselines"], *extras["tune"], *extras["test"], "setuptools")]
+    asked = [
+        Requirement(r)
+        for r in (*project["dependencies"], *extras["demo"], *extras["baselines"], *extras["tune"], *extras["plan"], *extras["test"], "setuptools")
+    ]
     locked, needed = pins(), set[str]()
     while asked:
         one = asked.pop()

@@ -32,6 +32,8 @@ from .nets.graph_lstm import Edge
 from .optim import Optimizer
 from .outcome import Part
 from .panel import Names, Panel, Recipe
+from .plan.episodes import Ground
+from .plan.policy import Policy, Watched
 from .task import Roles, Scaling, Task
 from .train import Curves, Training
 from .transform.saturating import Saturating
@@ -60,6 +62,7 @@ def _table() -> dict[str, type[Any]]:
         "Forecaster": Forecaster,
         "Graph": Graph,
         "GraphLSTM": GraphLSTM,
+        "Ground": Ground,
         "LSTMTransformer": LSTMTransformer,
         "Label": Label,
         "Mixture": Mixture,
@@ -69,6 +72,7 @@ def _table() -> dict[str, type[Any]]:
         "Panel": Panel,
         "Part": Part,
         "PeriodKernel": PeriodKernel,
+        "Policy": Policy,
         "Quantile": Quantile,
         "Recipe": Recipe,
         "Response": Response,
@@ -83,6 +87,7 @@ def _table() -> dict[str, type[Any]]:
         "Statistical": Statistical,
         "Task": Task,
         "Training": Training,
+        "Watched": Watched,
         **of_detection(),
     }
 

@@ -61,7 +61,7 @@ def planned(model: Forecaster, panel: Panel, goal: Goal, asked: Asked, *, starts
     notes: list[str] = []
     allowed = space_of(seen, asked.controls, asked.budget, plan)
     if told.made_up:
-        plan, note = _usual(plan, seen, allowed, told.made_up)
+        plan, note = as_usual(plan, seen, allowed, told.made_up)
         notes.append(note)
     notes += [str(f) for f in follow]
     job = _Job(seen, goal, plan, (allowed.width > 0).any(0))
@@ -102,7 +102,7 @@ class _Job(NamedTuple):
         return plan.masked_fill(self.free, 0.0)
 
 
-def _usual(plan: Tensor, seen: Surface, allowed: Space, made_up: tuple[str, ...]) -> tuple[Float[Tensor, "step column"], str]:
+def as_usual(plan: Tensor, seen: Surface, allowed: Space, made_up: tuple[str, ...]) -> tuple[Float[Tensor, "step column"], str]:
     """Where no plan was written: the usual spend, brought to the budget, so that the comparison spends the same."""
     names = ", ".join(made_up)
     said = f"no plan was written for {names}: compared with their mean of the last year"
