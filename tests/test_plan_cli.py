@@ -72,7 +72,7 @@ def test_scenarios_stand_beside_the_plan(run: Callable[..., Said], tmp_path: Pat
     assert list(json.loads((folder / "metrics.json").read_text())["scenarios"]) == ["as written", "more tv", "less"]
     page = (folder / "report.html").read_text()
     assert "What if" in page and "more tv" in page and "checked by the other half" in page
-    assert "to count on, after the rehearsal" in page and "Gain to count on:" in page
+    assert "to count on (rehearsed)" in page and "Gain to count on:" in page
     header, first = (folder / "scenarios.csv").read_text().splitlines()[:2]
     assert header.startswith("scenario,") and header.endswith("difference,difference-lo-80,difference-hi-80") and first.startswith("as written,")
 

@@ -181,9 +181,9 @@ def opinion_columns(found: Planned, say: Words) -> list[Column]:
     plans, made, named = list(next(iter(found.opinions.values()))), {found.name: found.plan, **found.others}, partial(say.named, "model_")
     return [
         Column(say["plan_of"], [named(name) for name in plans], left=True),
+        *([Column(say["plan_rehearsed"], [_with_band(made[one].promise) for one in plans])] if found.plan.rehearsal else ()),
         *(Column(say["plan_according"].format(name=named(net)), [_with_band(gains[one]) for one in plans]) for net, gains in found.opinions.items()),
         Column(say["plan_checked"], [_with_band(half) if (half := made[one].halved) is not None else "–" for one in plans]),
-        *([Column(say["plan_rehearsed"], [_with_band(made[one].promise) for one in plans])] if found.plan.rehearsal else ()),
     ]
 
 
