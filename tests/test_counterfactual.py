@@ -118,7 +118,11 @@ def test_effects_and_worth_of_channels(sold: tuple[ft.Panel, ft.Forecaster]) -> 
         curve = effect(model, panel, "price", origin=origins, change=change, where="future")
         assert float(curve.mean[-1].mean()) < float(curve.mean[0].mean()) and curve.labels.target == "sales"
     assert float(effect(model, panel, "event", origin=origins, grid=torch.tensor([0.0, 1.0]), where="future").mean.diff(dim=0).mean()) > 10
-    by = worth(model, panel, origin=origins, repeats=3).by_channel()
+    why = worth(model, panel, origin=origins, repeats=3)
+    for name in ("event", "price"):  # its past and its future are another window's together, and share what that costs
+        halves = [why.values[b][0, :, 0, why.channels(b).index(name)] for b in ("past", "future")]
+        assert torch.equal(*halves) and float(halves[0].abs().max()) > 0
+    by = why.by_channel()
     assert float(by["event"].mean()) > 0 and float(by["price"].mean()) > 0
     with refused(TaskError, '"reach" is not read ahead by this model'):
         effect(model, panel, "reach", origin=origins, where="future")

@@ -10,6 +10,7 @@ import torch
 
 import foretell as ft
 from foretell import Task, TaskError, Training, forecast, from_array
+from foretell.attribution.effects import importance
 from foretell.attribution.types import Attribution
 from foretell.explanation import components, explain, methods, sentences, worth
 from foretell.explanation.asked import usual
@@ -195,6 +196,10 @@ def test_permutation_is_what_the_error_gains() -> None:
     assert why.kind == "importance" and why.method == "permutation"
     for block, values in direct.values.items():
         assert torch.equal(values, why.values[block])
+    f, blocks = model.function(panel, origins)
+    truth = torch.cat([panel.values[:, o + 1 : o + 4, 0] for o in origins])
+    own = importance(lambda x: f(x)[:, :, 0, 0], blocks, truth, together=[[("past", 0)], [("past", 1)]])
+    assert torch.equal(own.values["past"], why.values["past"])
     with refused(TaskError, "step by step"):
         explain(model, panel, origin=origins, of="total", method="permutation")
     with refused(TaskError, "the truth is not known at every step"):
