@@ -35,7 +35,7 @@ PROMISED = {"deeplift": 1e-4, "integrated_gradients": 0.01, "shapley": 1e-4, "ke
 DRAWS = ("timing", "smooth_gradient", "lime", "temporal_lime")
 WEIGHED = ("saliency", "smooth_gradient", "lrp")  # the clock's channels too have a slope, or a share of the forecast itself
 LINEAR = ("ridge", "seasonal_naive", "drift", "moving_average")
-BLACK = ("boosting", "statistical", "ensemble with trees")
+BLACK = ("ensemble", "boosting", "statistical", "ensemble with trees")
 
 
 class Case(NamedTuple):
@@ -56,7 +56,7 @@ class Verdict(NamedTuple):
 
 
 CASES: tuple[str, ...] = (
-    *NETS, "lstm for each series", "lstm, two members", "ridge, normal scores", "lstm, normal scores", "period kernel, normal scores", "response", "ensemble",
+    *NETS, "lstm for each series", "lstm, two members", "ridge, normal scores", "lstm, normal scores", "period kernel, normal scores", "response",
     *BLACK,
 )  # fmt: skip
 
