@@ -135,3 +135,4 @@ MODES = [
     for name in NETS
     for alone in ((False,) if name in TOGETHER else (False, True))
 ]
+SPARE = [case if case.values[0] in FEW or case.marks else slow(*case.values) for case in MODES]  # of what costs several fits

@@ -13,22 +13,22 @@ from foretell import Backtest, Panel, SeasonalNaive, Task, TaskError, Training, 
 from foretell.backtesting import History, Item, Progress, _looked, cuts_of
 from foretell.nets import Ridge
 from foretell.task import split
-from laws import NETS, PLAIN, TASK, TRAINING, plain, refused, rich
+from laws import NETS, PLAIN, TASK, TRAINING, plain, refused, rich, slow
 
 
 def own(task: Task = PLAIN, name: str = "ridge", *, training: Training = TRAINING) -> dict[str, partial[ft.Forecaster]]:
     return {"own": partial(forecast.fit, task=task, net=NETS[name], training=training)}
 
 
-@pytest.mark.parametrize(("name", "refit"), [("ridge", 0), ("ridge", 1), ("ridge", 2), ("lstm alone", 0), ("lstm alone", 2), ("seasonal_naive", 1)])
+@pytest.mark.parametrize(("name", "refit"), [slow("ridge", 0), ("ridge", 1), ("ridge", 2), ("lstm alone", 0), slow("lstm alone", 2), ("seasonal_naive", 1)])
 def test_a_backtest_is_refitting_and_predicting_cut_by_cut(name: str, refit: int) -> None:
     panel = rich(steps=130)
     models = own(TASK, name)
     result = ft.backtest(models, panel, windows=3, step=5, refit=refit)
     for model, net in (("own", NETS[name]), ("seasonal_naive", SeasonalNaive())):
         fit = partial(forecast.fit, task=TASK, net=net, training=TRAINING)
-        slow = naive.backtested(fit, panel, TASK.target, result.cutoff.tolist(), refit)
-        assert torch.allclose(result.point[model], torch.stack(slow), atol=1e-9)
+        twin = naive.backtested(fit, panel, TASK.target, result.cutoff.tolist(), refit)
+        assert torch.allclose(result.point[model], torch.stack(twin), atol=1e-9)
     first = forecast.fit(panel.until(result.cutoff[0]), TASK, NETS[name], TRAINING)
     ahead = [first.predict(panel.pick(s), origin=int(c)) for s, c in zip(panel.series, result.cutoff[0], strict=True)]
     assert torch.allclose(result.point["own"][0], torch.cat([a.values for a in ahead]), atol=1e-9)

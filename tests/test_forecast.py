@@ -13,7 +13,7 @@ import torch
 import foretell as ft
 from foretell import Clock, DataError, Forecaster, Panel, SeasonalNaive, Task, TaskError, Training, forecast, from_array
 from foretell.nets import Ridge, StackedLSTM
-from laws import MODES, NETS, PLAIN, TASK, TRAINING, every, fitted, plain, refused, rich
+from laws import NETS, PLAIN, SPARE, TASK, TRAINING, every, fitted, plain, refused, rich
 
 KNOWN = Task(target="y", known="x", context=12, horizon=3)
 TIMES = [datetime(2000, 1, 6, 20 + h) for h in range(3)]
@@ -182,7 +182,7 @@ def test_a_late_series_gets_no_forecast_and_a_note() -> None:
     assert ahead.notes == ('series "b" has 4 of the 12 steps before the origin; half are needed: no forecast',)
 
 
-@pytest.mark.parametrize(("name", "alone"), MODES)
+@pytest.mark.parametrize(("name", "alone"), SPARE)
 def test_a_series_too_short_to_train_on_is_named(name: str, alone: bool) -> None:
     panel = plain(140)
     values = panel.values.clone()
@@ -214,7 +214,7 @@ def test_any_part_may_be_left_out(name: str, training: Training) -> None:
     assert [p.name for p in model.parts] == wanted
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", every(NETS))
 def test_gaps_are_no_trouble(name: str) -> None:
     panel = plain(200)
     values = panel.values.clone()

@@ -15,9 +15,8 @@ from foretell import Forecaster, Panel, Task, Training, forecast, from_array
 from foretell.learning import _whole
 from foretell.nets import Ridge, StackedLSTM
 from foretell.optim import Optimizer
-from laws import DRAWN, FEW, LEARNT, MODES, NETS, PLAIN, TASK, TOGETHER, TRAINING, every, fitted, learnt, plain, rich, slow, standing, told
+from laws import DRAWN, FEW, LEARNT, MODES, NETS, PLAIN, SPARE, TASK, TOGETHER, TRAINING, every, fitted, learnt, plain, rich, slow, standing, told
 
-every_net = pytest.mark.parametrize("name", NETS)
 every_mode = pytest.mark.parametrize(("name", "alone"), MODES)
 
 
@@ -27,7 +26,7 @@ def close(one: tuple[torch.Tensor, ...], two: tuple[torch.Tensor, ...], within: 
 
 @pytest.mark.parametrize(
     ("name", "alone", "scale"),
-    [pytest.param(*case.values, "standard", marks=case.marks) for case in MODES]
+    [pytest.param(*case.values, "standard", marks=case.marks) for case in SPARE]
     + [(n, False, s) if n in ("ridge", "lstm on ridge") else slow(n, False, s) for n in LEARNT for s in ("minmax", "robust")],
 )
 def test_refit_on_other_units_is_the_same_forecast_in_those_units(name: str, alone: bool, scale: str) -> None:
@@ -41,7 +40,7 @@ def test_refit_on_other_units_is_the_same_forecast_in_those_units(name: str, alo
     assert close(tuple(a * x + b for x in one), two, 1e-7)
 
 
-@pytest.mark.parametrize(("name", "alone"), [case for case in MODES if case.values[0] not in DRAWN or not case.values[1]])
+@pytest.mark.parametrize(("name", "alone"), [case for case in SPARE if case.values[0] not in DRAWN or not case.values[1]])
 def test_renamed_series_are_only_renamed(name: str, alone: bool) -> None:
     """All but a net of a series, which draws its first weights by the series' name."""
     panel = rich()
@@ -97,7 +96,7 @@ def test_quantiles_do_not_cross(name: str, scale: str, levels: tuple[float, ...]
 LONG = Training(epochs=6, batch=32, patience=1, seed=1, device="cpu", optimizer=Optimizer(rate=0.05))
 
 
-@pytest.mark.parametrize("name", [name for name in NETS if name not in TOGETHER])
+@pytest.mark.parametrize("name", every(name for name in NETS if name not in TOGETHER))
 def test_members_ignore_their_neighbours(name: str) -> None:
     panel = plain(130, seed=5)
     among = fitted(name, panel, PLAIN, per_series=True, training=LONG)
@@ -216,7 +215,7 @@ def test_inputs_are_left_as_they_were(name: str, alone: bool, tmp_path: Path) ->
     assert fingerprint((panel, TASK, NETS[name], training, frame)) == before
 
 
-@every_mode
+@pytest.mark.parametrize(("name", "alone"), SPARE)
 def test_the_same_seed_gives_the_same_bits(name: str, alone: bool) -> None:
     panel = plain(100)
     one, two = (fitted(name, panel, PLAIN, per_series=alone) for _ in range(2))

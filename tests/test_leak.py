@@ -9,7 +9,7 @@ import torch
 import foretell as ft
 from conftest import fingerprint
 from foretell import Backtest, Panel, Training, forecast
-from laws import LEARNT, MODES, NETS, PLAIN, TASK, TRAINING, after, fitted, learnt, plain, rich, slow, told, unknown
+from laws import LEARNT, MODES, NETS, PLAIN, TASK, TRAINING, after, every, fitted, learnt, plain, rich, slow, told, unknown
 
 CUT = 118
 OTHERWISE = [1e9, float("nan")]
@@ -72,7 +72,7 @@ def test_the_seasonal_index_is_of_the_training_part() -> None:
     assert torch.equal(model.scaling.indices[0].table, again.scaling.indices[0].table)
 
 
-@pytest.mark.parametrize("name", LEARNT)
+@pytest.mark.parametrize("name", every(LEARNT, ("ridge", "lstm on ridge", "lstm alone")))
 def test_each_part_teaches_only_what_it_is_for(name: str) -> None:
     """Scales come from train, weights from train and stop, and nothing but the bands from calibrate."""
     panel = plain(160)
