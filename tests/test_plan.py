@@ -12,7 +12,7 @@ from torch import Tensor
 import foretell as ft
 from foretell import Forecaster, Panel, Task, Training, forecast, from_array, plan
 from foretell.errors import TaskError
-from foretell.nets import Response, Ridge
+from foretell.nets import GraphLSTM, PeriodKernel, Response, Ridge
 from foretell.optim import Optimizer
 from foretell.plan.ahead import with_ahead, written
 from foretell.plan.follow import fitted
@@ -62,6 +62,27 @@ def test_the_surface_is_what_predict_says_and_keeps_members_apart() -> None:
         torch.testing.assert_close(out[at].mean(0), model.predict(ahead).values[..., 0])
     alone = replace(model, members=model.members[2:3], weights={name: w[2:3] for name, w in model.weights.items()})
     torch.testing.assert_close(out[:, 2], surface(alone, told.panel, world.media, origin=told.origin).outcome(asked)[:, 0])
+
+
+TOLD_APART = {
+    "neighbours": GraphLSTM(hidden=(4,)),
+    "own heads": PeriodKernel(kernels=2, filters=2, heads=1, size=2, dense=4, ahead=2, own_head=True),
+}
+
+
+@pytest.mark.parametrize("which", TOLD_APART)
+def test_members_kept_apart_know_their_series_by_name(which: str) -> None:
+    """A net of all series that tells them apart: neighbours, embeddings and heads of their own."""
+    panel, _ = linear()
+    task = Task(target="y", known=("a", "b", "price"), past=("seen",), context=8, horizon=4)
+    model = forecast.fit(panel, task, TOLD_APART[which], Training(epochs=3, device="cpu", optimizer=Optimizer(rate=0.02)), members=2)
+    told = written(model, panel, ("a", "b"), None)
+    seen = surface(model, told.panel, ("a", "b"), origin=told.origin)
+    out = seen.outcome(torch.full((1, 4, len(seen.columns)), 30.0, dtype=torch.float64))
+    ahead = with_ahead(told.panel, told.origin, {name: torch.full((2, 4), 30.0) for name in ("a", "b")})
+    for at, member in enumerate(model.members):
+        alone = replace(model, members=(member,), weights={name: w[at : at + 1] for name, w in model.weights.items()})
+        torch.testing.assert_close(out[0, at], alone.predict(ahead).values[..., 0])
 
 
 def test_a_linear_model_fills_the_steepest_channel_first() -> None:

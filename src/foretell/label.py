@@ -9,7 +9,7 @@ from torch import Tensor
 from .errors import TaskError, nearest
 from .panel import Panel
 
-SERIES = "(series)"  # the label that is a series' own name
+SERIES = "(series)"  # the label that is a series' own name; a panel whose series go by other names carries it as a fact
 
 
 class Label(NamedTuple):
@@ -25,7 +25,7 @@ class Label(NamedTuple):
         """The fact of every series of a panel."""
         if self.name not in panel.labels and self.name != SERIES:
             raise TaskError(f'the model knows the label "{self.name}" of every series: {nearest(self.name, panel.labels)}; give it, as labels= of ft.read does')
-        facts = panel.series if self.name == SERIES else panel.labels[self.name]
+        facts = panel.labels.get(self.name, panel.series)
         if self.categories:
             place = {category: number + 1 for number, category in enumerate(self.categories)}
             return torch.tensor([place.get(str(f), 0) for f in facts], dtype=panel.values.dtype)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..forecaster import Forecaster
 from ..function import Function
+from ..label import SERIES
 from ..panel import Panel, positions
 from .follow import Follow
 
@@ -89,6 +90,7 @@ def unfolded(model: Forecaster, panel: Panel, origin: int) -> tuple[Forecaster, 
     members, count = len(model.members), len(panel)
     if model.per_series or members == 1:
         return model, panel
+    panel = model.graph.widened(panel) if model.graph else panel  # while the neighbours go by their names
     at = list(range(count)) * members
     names = tuple(f"{series} · {member}" for member in model.members for series in panel.series)
     scaling = model.scaling_of(panel, origin).rows(at)
@@ -102,6 +104,6 @@ def unfolded(model: Forecaster, panel: Panel, origin: int) -> tuple[Forecaster, 
     )  # fmt: skip
     wide = replace(
         panel, values=panel.values.repeat(members, 1, 1), start=panel.start.repeat(members), series=names,
-        labels={name: facts * members for name, facts in panel.labels.items()},
+        labels={name: facts * members for name, facts in ({SERIES: panel.series} | dict(panel.labels)).items()},
     )  # fmt: skip
     return whole, wide
