@@ -23,23 +23,27 @@ most = math.inf
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     """Used as `--jaxtyping-packages=foretell,shapes.checked`."""
-    if inspect.isfunction(function):
-        function.__annotations__ = {name: Any if unknowable(hint) else whole(hint) for name, hint in function.__annotations__.items()}
-    return sparing(beartype(function))
+    if not inspect.isfunction(function):
+        return beartype(function)
+    function.__annotations__ = {name: Any if unknowable(hint) else whole(hint) for name, hint in function.__annotations__.items()}
+    return sparing(function)
 
 
-def sparing(check: Callable[..., Any]) -> Callable[..., Any]:
-    """The check of a function, which lets the function alone after `most` calls in one test: a training loop makes the same
-    call thousands of times, and the checks would take as long as the arithmetic."""
-    place = (check.__module__, check.__qualname__)
+def sparing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The check of a function, written when it is first called, as many never are; it lets the function alone after `most` calls in
+    one test: a training loop makes the same call thousands of times, and the checks would take as long as the arithmetic."""
+    place, inner = (function.__module__, function.__qualname__), "<locals>" in function.__qualname__
+    check: Callable[..., Any] | None = None
 
     def counted(*args: Any, **kwargs: Any) -> Any:
-        calls[place] += 1
-        if calls[place] == most:
+        nonlocal check
+        check = check or beartype(function)
+        calls[place] += not inner
+        if calls[place] == most and not inner:
             alone(place, True)
         return check(*args, **kwargs)
 
-    return counted if "<locals>" not in check.__qualname__ else check
+    return counted
 
 
 def alone(place: tuple[str, str], let: bool) -> None:

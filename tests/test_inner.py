@@ -12,7 +12,7 @@ from foretell.explanation import components, explain, methods
 from foretell.explanation.inner import INNER, core
 from foretell.nets import PeriodKernel, Ridge
 from foretell.nets.period_kernel import PeriodKernelNet
-from laws import PLAIN, TRAINING, fitted, plain, refused, rich, standing
+from laws import PLAIN, TRAINING, every, fitted, plain, refused, rich, standing
 
 BARE = PeriodKernel(kernels=3, filters=2, heads=2, size=2, dense=6, ridge=None)
 
@@ -89,7 +89,7 @@ def test_feature_weights_of_every_net_that_has_some(name: str) -> None:
             torch.testing.assert_close(why.values[block].sum(-1), torch.ones_like(why.values[block][..., 0]))
 
 
-@pytest.mark.parametrize("method", sorted(INNER))
+@pytest.mark.parametrize("method", every(sorted(INNER), ("cam", "kernels")))
 def test_what_a_net_has_inside_is_drawn(method: str) -> None:
     panel = plain()
     why = explain(fitted("period kernel", panel, PLAIN), panel, method=method)

@@ -110,7 +110,7 @@ def test_members_ignore_their_neighbours(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["ridge", "lstm on ridge"])
 @pytest.mark.parametrize("late", [True, False], ids=["began late", "ended early"])
-@pytest.mark.parametrize("other", [60, 30, 8])
+@pytest.mark.parametrize("other", [slow(60), 30, 8])
 def test_members_ignore_a_neighbour_of_another_length(name: str, other: int, late: bool) -> None:
     """The shortest has no stop window, then no window at all."""
     panel = plain(130, ("a", "b"))

@@ -37,7 +37,7 @@ def pair() -> Promotion:
     bare[:, 1] = 1.0
     extra = torch.tensor([[0, 4, 4, -1, 0], [0, 6, 6, -3, 0]]).double()[:, None] * torch.tensor([1, 0.1]).double()[:, None]
     times = np.datetime64("2024-05-01", "s") + np.arange(5) * np.timedelta64(86_400, "s")
-    return Promotion(bare + extra, bare, 1, 2, 0.2, ("a", STRANGE), times, "units")
+    return Promotion(bare + extra, bare, torch.ones(bare.shape[:2]).to(bare), 1, 2, 0.2, ("a", STRANGE), times, "units")
 
 
 def named(figure: Any, name: str, row: str = "y") -> Any:
@@ -89,7 +89,7 @@ def test_a_promotion_shows_all_items_first_then_the_largest() -> None:
 
 def test_a_promotion_that_brings_nothing_pays_at_no_margin() -> None:
     found = pair()
-    lost = Promotion(found.bare - 1, found.bare, 1, 2, 0.2, found.series, found.times, found.target)
+    lost = Promotion(found.bare - 1, found.bare, found.level, 1, 2, 0.2, found.series, found.times, found.target)
     assert ft.plot(lost, series="a").layout.annotations[0].text.endswith("pays at no margin")
 
 

@@ -81,6 +81,7 @@ def test_select_looks_at_nothing_of_the_test() -> None:
     assert ft.select(wild, task, Ridge(), Training(seed=1), windows=4).advice == ft.select(panel, task, Ridge(), Training(seed=1), windows=4).advice
 
 
+@pytest.mark.slow
 def test_select_leaves_out_kernels_that_do_nothing() -> None:
     """Two periods that hardly differ: what their kernels add goes together, one is named, and the net is fitted again with fewer."""
     draw, day = np.random.default_rng(2), np.arange(220)
