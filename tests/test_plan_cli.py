@@ -94,6 +94,11 @@ def test_a_promotion_is_planned_by_two_nets_item_by_item(run: Callable[..., Said
     assert "LSTM + Transformer: On the promoted days" in said.out and "promotions in 3 series" in said.out
     page = (folder / "report.html").read_text()
     assert "품목별" in page and "손익분기" in page and "item 2" in page
+    lines = [f"{line},{'price' if at == 0 else at % 5}" for at, line in enumerate((tmp_path / "shop.csv").read_text().splitlines())]
+    (tmp_path / "priced.csv").write_text("\n".join(lines) + "\n")
+    refused = run("plan", "priced.csv", *asked[2:], "--known", "price")
+    assert refused.code == 2 and '"price" of series "item 0" has no value at' in refused.err and "by --future, or leave price out of --known" in refused.err
+    assert "fitting" not in refused.err + refused.out
     assert run(*asked, "--controls", "tv").err.strip().endswith("--discount plans a promotion and --controls a budget: ask for one of them")
 
 

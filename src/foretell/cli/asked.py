@@ -131,9 +131,8 @@ def with_future(panel: Panel, path: Path, how: Reading, known: Sequence[str]) ->
     return panel.extend(replace(there, names=panel.names, labels={}).arranged(own, common).frame())
 
 
-def check_future(asked: Asked) -> None:
+def check_future(panel: Panel, task: Task) -> None:
     """TaskError, before anything is trained, if a known column ends before the horizon does."""
-    panel, task = asked.panel, asked.task
     last = panel.last(*task.target)
     for name in (k for k in task.known if k in panel.channels):
         values, row = panel.channel(name), (last - panel.start)[:, None] + torch.arange(1, task.horizon + 1)

@@ -49,7 +49,7 @@ def forecast(
     rows = race(nets, given(training), usual(data))
     place = runs.place(output, f"foretell-{_stem(data)}")
     asked = ask(data, given(question), given(reading), ahead, shown)
-    check_future(asked)
+    check_future(asked.panel, asked.task)
     leave(_forecast(asked, rows, test, shown), place, output, shown)
 
 
@@ -115,7 +115,7 @@ def predict(
     panel = with_future(panel, future, how, known) if future else panel
     asked = Asked(str(data), how, panel, fitted.task, tuple(notes))
     if origin is None and set(known) | set(fitted.roles.target) <= set(panel.channels):
-        check_future(asked)
+        check_future(asked.panel, asked.task)
     made = fitted.predict(panel, origin=origin, level=level or None)
     leave(Work(asked, made, model=fitted, name=word_of(fitted.net), seconds={"predict": perf_counter() - began}), place, output, shown)
 
@@ -236,5 +236,5 @@ def _of_model(data: Path, model: Path, typed: dict[str, object]) -> Work:
     fitted, how = fitted_model(model), as_then(model, typed)
     panel, notes = opened(data, how)
     asked = Asked(str(data), how, panel, fitted.task, tuple(notes))
-    check_future(asked)
+    check_future(asked.panel, asked.task)
     return Work(asked, fitted.predict(panel), model=fitted, name=word_of(fitted.net))

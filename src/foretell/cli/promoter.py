@@ -19,7 +19,7 @@ from ..storage import save
 from ..task import Task, roles_of
 from ..words import words
 from . import runs
-from .asked import opened, suited
+from .asked import check_future, opened, suited, with_future
 from .flags import Output
 from .screen import Screen, cell, plain
 from .wish import Wish
@@ -59,11 +59,13 @@ def _question(data: Path, wish: Wish, typed: Mapping[str, Any]) -> tuple[Panel, 
     wanted = tuple(dict.fromkeys((wish.target, wish.channel, *wish.known)))
     how = Reading.model_validate({**({} if "derive" in typed else {"channels": wanted}), **typed})
     panel, _ = opened(data, how)
+    panel = with_future(panel, wish.future, how, [c for c in (wish.channel, *wish.known) if c in panel.channels]) if wish.future else panel
     panel = panel.with_calendar(*suited(panel))
     horizon = wish.horizon or wish.first - 1 + wish.days + AFTER
     known = (wish.channel, *wish.known, *calendar_of(panel))
     task = Task(target=(wish.target,), known=known, past=(), context=wish.context or 2 * AFTER, horizon=horizon, levels=(), floor=0)
     roles_of(task, panel)
+    check_future(panel, task.model_copy(update={"known": wish.known}))  # what the promotion itself changes is written by it
     return panel, task, how
 
 
