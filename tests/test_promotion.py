@@ -141,3 +141,18 @@ def test_a_ridge_recovers_the_lift_of_the_shop_roughly() -> None:
     true = world.units(ahead)[:, 1:6].sum(1) / world.units(torch.zeros_like(ahead))[:, 1:6].sum(1) - 1
     told = torch.tensor([float(found.lift(item).mean) for item in panel.series]).double()
     assert float(((told - true).abs() / true).median()) < 0.3
+
+
+def test_a_break_even_with_a_member_that_gains_nothing_is_that_of_the_means() -> None:
+    """One draw of many below 0 makes no promotion a losing one; its range says how unsure that is."""
+    panel, model = linear()
+    one = plan.promotion(model, panel, 0.1, first=2, days=2)
+    bare, extra = one.bare[:1], one.promoted[:1] - one.bare[:1]
+    told = torch.cat([bare + extra * times for times in (-0.5, 1.0, 2.0, 3.5)])
+    many = replace(one, promoted=told, bare=bare.repeat(4, 1, 1), level=one.level[:1].repeat(4, 1))
+    found = many.break_even("a")
+    sold = (many.promoted[:, 0, 1:3]).sum(1).mean()
+    assert float(found.mean) == pytest.approx(float(0.1 * sold / many.total("a").mean), rel=1e-6)
+    low, high = found.ends()
+    assert 0 < float(low) < float(found.mean) and bool(high.isinf())
+    assert many.cells()["break_even"][5] == pytest.approx(float(found.mean))

@@ -96,7 +96,7 @@ def _leave(told: Promoted, limits: Sequence[str], model: Forecaster, facts: dict
     for name, other in told.promotions.items():
         for line in promotion_lines(other, words("en")):
             shown.show(f"{name}: {line}")
-    shown.table({name: [cell(v) for v in values] for name, values in one.rows().items() if name in ("unique_id", "lift", "during", "after", "total")})
+    shown.table({name: [cell(v) for v in values] for name, values in one.rows().items() if name in (one.names.id, "lift", "during", "after", "total")})
     shown.show("What these data cannot tell:")
     for sentence in (*limits, *one.notes):
         shown.show(f"  - {sentence}")

@@ -1,7 +1,7 @@
 """Goal and Plan: what a plan is to reach, and the plan that was found, with what it promises and how far to trust it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -93,6 +93,25 @@ class Rehearsal(NamedTuple):
     def corrected(self, gain: Band) -> Band:
         """A gain less what such promises had too much; its band is that of the differences, for one more of them."""
         return Band(gain.mean + self.achieved - self.promised, predicts=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Ratio(Band):
+    """A ratio for each member, infinite where a member divides by nothing: `middle` is the ratio of the members' means, and the range is
+    that of the members themselves, since neither their mean nor their deviation need be finite."""
+
+    middle: Float[Tensor, "*rest"] = field(kw_only=True)
+
+    @property
+    def mean(self) -> Float[Tensor, "*rest"]:
+        return self.middle
+
+    def ends(self, level: int | float = 80) -> tuple[Float[Tensor, "*rest"], Float[Tensor, "*rest"]]:
+        """Lower and upper end: quantiles of the members; NaN for a single one."""
+        if len(self.members) == 1:
+            return super().ends(level)
+        low, high = (self.members.quantile(0.5 + side * level / 200, dim=0, interpolation="nearest") for side in (-1, 1))
+        return low, high
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from ..frames import html_table, to_frame
 from ..panel import NAMES, Names, Panel, positions
 from .ahead import ahead, checked_controls, usual, with_ahead, written
 from .bounds import outside, seen_range
-from .plans import Band, share_of
+from .plans import Band, Ratio, share_of
 from .record import Record, record
 from .surface import surface
 
@@ -75,10 +75,11 @@ class Promotion:
         """The counterfactual: the target at every step without it."""
         return Band(self._of(self.bare, item))
 
-    def break_even(self, item: str | None = None) -> Band:
+    def break_even(self, item: str | None = None) -> Ratio:
         """The margin at full price, as a share of it, from which the promotion pays: discount × units sold on it / extra units in
         the long run. Above 1, or infinite where the long run brings nothing extra: it pays at no margin."""
-        return Band(self._even(item)[:, -1])
+        even = self._even(item)
+        return Ratio(even.members[:, -1], middle=even.middle[-1])
 
     def profit(self, margin: float, item: str | None = None) -> Band:
         """Gain in profit at this margin (share of the full price), in units of the full price."""
@@ -123,7 +124,7 @@ class Promotion:
         for name, band in (("difference", self.path(item)), ("cumulative", self.cumulative(item)), ("after", Band(self._run(item, self.first + self.days)))):
             low, high = band.ends()
             told |= {name: band.mean, f"{name}-lo-80": low, f"{name}-hi-80": high}
-        told["break_even"] = Band(self._even(item)).mean
+        told["break_even"] = self._even(item).mean
         return {name: value.double().numpy() for name, value in told.items()}
 
     def _run(self, item: str | None, first: int) -> Float[Tensor, "member step"]:
@@ -132,13 +133,14 @@ class Promotion:
         extra[:, :first] = 0
         return extra.cumsum(1)
 
-    def _even(self, item: str | None) -> Float[Tensor, "member step"]:
+    def _even(self, item: str | None) -> Ratio:
         """The break-even margin counted up to each step; NaN before the promotion, where nothing was given."""
         sold, extra = self._of(self.promoted, item).clone(), self._run(item, self.first)
         sold[:, : self.first], sold[:, self.first + self.days :] = 0, 0
-        margin = torch.where(extra > 0, self.discount * sold.cumsum(1) / extra.clamp(min=1e-12), torch.inf)
-        margin[:, : self.first] = torch.nan
-        return margin
+        given = self.discount * sold.cumsum(1)
+        every, middle = (torch.where(e > 0, g / e.clamp(min=1e-12), torch.inf) for g, e in ((given, extra), (given.mean(0), extra.mean(0))))
+        every[:, : self.first], middle[: self.first] = torch.nan, torch.nan
+        return Ratio(every, middle=middle)
 
     def _of(self, values: Float[Tensor, "member series step"], item: str | None) -> Float[Tensor, "member step"]:
         if item is None:
