@@ -75,18 +75,8 @@ def _fitted(
     began = perf_counter()
     net, training = net or (start.net if start else Ridge()), training or (start.training if start else Training())
     net, task = _seasoned(net, panel.clock.season), resolved(panel, task)
-    if not isinstance(net, NETS):
-        told = f'the text "{net}"' if isinstance(net, str) else f"the class {net.__name__}" if isinstance(net, type) else type(net).__name__
-        raise TaskError(f"net must be a net such as Ridge() or StackedLSTM(), got {told}")
-    if per_series and isinstance(net, Boosting):
-        raise TaskError("per_series=True: Boosting learns one model from all series; leave per_series out, or pick() one series")
-    if per_series and members > 1:
-        raise TaskError(f"per_series=True and members={members}: choose one, a net for each series or an ensemble of one net")
-    if members < 1 or (members > 1 and not isinstance(net, TRAINED)):
-        raise TaskError(f"members={members}: an ensemble has at least 1 member, and more only of a trained net; {type(net).__name__} is always the same")
+    _check_kind(net, per_series, members)
     panel = panel if start is None else _follows(start, panel, task, net, per_series, members)
-    if per_series and isinstance(net, GraphLSTM):
-        raise TaskError("per_series=True: a graph net is one net for all series, which tells them apart by their neighbours; leave per_series out")
     parts = split(panel, task, stop=training.stop, calibrate=training.calibrate, apart=per_series)
     graph = start.graph if start else _graph(panel, task, net, parts)
     source = _source(graph.widened(panel) if graph else panel, task, net, training, parts, graph, apart=per_series)
@@ -100,6 +90,21 @@ def _fitted(
     judged = replace(model, weights=learned.judged)
     model = replace(model, bands=_bands(model, judged, source, parts), facts={**learned.facts, **_edges(graph), "seconds": round(perf_counter() - began, 3)})
     return Learnt(model, judged, source, parts)
+
+
+def _check_kind(net: object, per_series: bool, members: int) -> None:
+    """TaskError where this is no net, or one that cannot be had so often."""
+    if not isinstance(net, NETS):
+        told = f'the text "{net}"' if isinstance(net, str) else f"the class {net.__name__}" if isinstance(net, type) else type(net).__name__
+        raise TaskError(f"net must be a net such as Ridge() or StackedLSTM(), got {told}")
+    if per_series and isinstance(net, Boosting):
+        raise TaskError("per_series=True: Boosting learns one model from all series; leave per_series out, or pick() one series")
+    if per_series and members > 1:
+        raise TaskError(f"per_series=True and members={members}: choose one, a net for each series or an ensemble of one net")
+    if members < 1 or (members > 1 and not isinstance(net, TRAINED)):
+        raise TaskError(f"members={members}: an ensemble has at least 1 member, and more only of a trained net; {type(net).__name__} is always the same")
+    if per_series and isinstance(net, GraphLSTM):
+        raise TaskError("per_series=True: a graph net is one net for all series, which tells them apart by their neighbours; leave per_series out")
 
 
 class Member(NamedTuple):
