@@ -93,7 +93,7 @@ class Episodes(VecEnv):
     def set_attr(self, attr_name: str, value: Any, indices: int | Iterable[int] | None = None) -> None:
         """Nothing of an episode can be set."""
 
-    def env_method(self, method_name: str, *method_args: Any, indices: int | Iterable[int] | None = None) -> list[Any]:  # type: ignore[override]  # **options of theirs: none is taken
+    def env_method(self, method_name: str, *method_args: Any, indices: int | Iterable[int] | None = None) -> list[Any]:  # type: ignore[override]  # no method takes options
         """An episode has no methods of its own."""
         return [None] * len(list(self._get_indices(indices)))
 
