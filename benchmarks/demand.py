@@ -1,10 +1,12 @@
 """How good are the forecasts of daily demand, 28 days ahead, beside LightGBM, AutoETS and the seasonal naive?"""
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -50,6 +52,7 @@ def main() -> None:
     parser.add_argument("--slow", action="store_true", help="the notebook's configuration too: hours")
     parser.add_argument("--earlier", type=int, default=0, help="judge on the blocks so many blocks before the last: where choices are made")
     parser.add_argument("--quick", action="store_true", help="a few series and one block: shows that it runs")
+    parser.add_argument("--folder", type=Path, help="where each row and seed is kept when it is done: a killed run goes on, several can share the rows")
     asked = parser.parse_args()
     for name in asked.only.split(","):
         run(name, asked)
@@ -146,27 +149,62 @@ def contenders(task: Task) -> Mapping[str, Row]:
 def compared(source: Source, asked: argparse.Namespace) -> Table:
     """A row a model: the three errors, means over the blocks, and over the seeds of what draws random numbers."""
     panel = source.panel.pick(*source.panel.series[:6]) if asked.quick else source.panel
-    at = [source.panel.series.index(s) for s in panel.series]
     if asked.earlier:
         panel = panel.until(panel.last(*source.task.target) - asked.earlier * HORIZON)
     rows = contenders(source.task)
     wanted = asked.rows.split(";") if asked.rows else [name for name, row in rows.items() if asked.slow or not row.slow]
-    seeds = {name: range(asked.seeds if rows[name].drawn else 1) for name in wanted}
-    models = {f"{name}#{seed}": rows[name].fit(seed) for name in wanted for seed in seeds[name]}
-    # The ridge that every backtest adds is the one for context, a map of hundreds of weights a step: here the ridge for demand stands in.
-    stand_in = rows["a seasonal ridge per item"].fit(0)
-    result = ft.backtest({"ridge": stand_in, **models}, panel, task=source.task, windows=1 if asked.quick else BLOCKS, watch=told)
-    of = {name: errors(result, name, panel, source.revenue[at]) for name in result.models}
-    taken = result.seconds or {}
-    body = [("seasonal naive", "", *(f"{v:.4f}" for v in of["seasonal_naive"]), f"{taken['seasonal_naive']:.1f}")]
+    body = []
     for name in wanted:
-        every = [of[f"{name}#{seed}"] for seed in seeds[name]]
-        mean = [Spread.of([one[metric] for one in every]) for metric in range(3)]
-        cells = [f"{sum(one[m] for one in every) / len(every):.4f}" + (f" [{mean[m].low:.4f}, {mean[m].high:.4f}]" if len(every) > 1 else "") for m in range(3)]
-        seconds = sum(taken[f"{name}#{seed}"] for seed in seeds[name]) / len(every)
+        seeds = range(asked.seeds if rows[name].drawn else 1)
+        every = [kept(source, panel, name, rows[name].fit(seed), seed, asked) for seed in seeds]
+        if not body:
+            naive = every[0].naive
+            body.append(("seasonal naive", "", *(f"{v:.4f}" for v in naive.errors), f"{naive.seconds:.1f}"))
+        spread = [Spread.of([one.row.errors[metric] for one in every]) for metric in range(3)]
+        mean = [sum(one.row.errors[metric] for one in every) / len(every) for metric in range(3)]
+        cells = [f"{m:.4f}" + (f" [{of.low:.4f}, {of.high:.4f}]" if len(every) > 1 else "") for m, of in zip(mean, spread, strict=True)]
+        seconds = sum(one.row.seconds for one in every) / len(every)
         body.append((name, len(every) if rows[name].drawn else "", *cells, f"{seconds:.1f}"))
-    blocks = f"{len(result.cutoff)} blocks from {str(result.clock.local(int(result.cutoff.min()) + 1))[:10]}"
-    return Table(f"{source.about}: {blocks}", ("model", "seeds", "RMSSE", "RMSSE by revenue", "WAPE", "seconds"), body)
+    return Table(f"{source.about}: {every[0].blocks}", ("model", "seeds", "RMSSE", "RMSSE by revenue", "WAPE", "seconds"), body)
+
+
+class Scored(NamedTuple):
+    """Mean RMSSE, RMSSE weighted by revenue, WAPE; and the seconds of all blocks."""
+
+    errors: Sequence[float]
+    seconds: float
+
+
+class Judged(NamedTuple):
+    """A row and seed, the seasonal naive of the same backtest, and which blocks they were judged on."""
+
+    row: Scored
+    naive: Scored
+    blocks: str
+
+
+def kept(source: Source, panel: Panel, name: str, fit: Fit, seed: int, asked: argparse.Namespace) -> Judged:
+    """What a row and seed scored: read from the folder if it is there, else measured and put there."""
+    scope = f"{len(panel)} series, {asked.earlier} blocks earlier" + (", quick" if asked.quick else "")
+    file = asked.folder and asked.folder / f"{source.about.partition(',')[0]}, {scope}, {name.replace(':', '')}, {seed}.json"
+    if file and file.is_file():
+        row, naive, blocks = json.loads(file.read_text(encoding="utf-8"))
+        return Judged(Scored(*row), Scored(*naive), blocks)
+    found = judged(source, panel, fit, windows=1 if asked.quick else BLOCKS)
+    print(f"{name}, seed {seed}: {', '.join(f'{v:.4f}' for v in found.row.errors)}; {found.row.seconds:.0f} s", file=sys.stderr, flush=True)
+    if file:
+        asked.folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(found), encoding="utf-8")
+    return found
+
+
+def judged(source: Source, panel: Panel, fit: Fit, windows: int) -> Judged:
+    """One row, one seed: a backtest. It takes the place of the ridge that every backtest adds, which is the one for context,
+    a map of hundreds of weights a step."""
+    result = ft.backtest({"ridge": fit}, panel, task=source.task, windows=windows)
+    revenue = source.revenue[[source.panel.series.index(s) for s in panel.series]]
+    row, naive = (Scored(errors(result, model, panel, revenue), (result.seconds or {})[model]) for model in ("ridge", "seasonal_naive"))
+    return Judged(row, naive, f"{len(result.cutoff)} blocks from {str(result.clock.local(int(result.cutoff.min()) + 1))[:10]}")
 
 
 def errors(result: ft.Backtest, model: str, panel: Panel, revenue: torch.Tensor) -> Sequence[float]:
@@ -181,11 +219,6 @@ def errors(result: ft.Backtest, model: str, panel: Panel, revenue: torch.Tensor)
         each = square.sqrt()
         found.append((float(each.nanmean()), float((each * weight / weight.sum()).nansum()), float((truth - point).abs().nansum() / truth.nansum())))
     return [sum(column) / len(column) for column in zip(*found, strict=True)]
-
-
-def told(progress: object) -> None:
-    """Who watches sees what is done."""
-    print(progress, file=sys.stderr)
 
 
 if __name__ == "__main__":
