@@ -156,3 +156,14 @@ def test_a_break_even_with_a_member_that_gains_nothing_is_that_of_the_means() ->
     low, high = found.ends()
     assert 0 < float(low) < float(found.mean) and bool(high.isinf())
     assert many.cells()["break_even"][5] == pytest.approx(float(found.mean))
+
+
+def test_no_band_says_that_less_than_nothing_is_sold_of_what_never_was() -> None:
+    panel, model = linear()
+    found = plan.promotion(model, panel, 0.1, first=2, days=2)
+    far = replace(found, promoted=found.promoted * torch.linspace(0, 3, len(found.promoted))[:, None, None])
+    assert float(far.lift("a").ends(99)[0]) == -1 and not bool((far.with_it("a").ends(99)[0] < 0).any())
+    below = replace(panel, values=panel.values - torch.tensor([500.0, 0.0]))
+    free = plan.promotion(model, below, 0.1, first=2, days=2)
+    free = replace(free, promoted=free.promoted + torch.linspace(-999, 999, len(free.promoted))[:, None, None])
+    assert bool((free.with_it("a").ends(99)[0] < 0).all())

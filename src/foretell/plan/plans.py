@@ -1,5 +1,6 @@
 """Goal and Plan: what a plan is to reach, and the plan that was found, with what it promises and how far to trust it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -41,10 +42,11 @@ class Goal(Spec):
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """A number for each member of an ensemble: their mean, and the range that holds so many percent of them."""
+    """A number for each member of an ensemble: their mean, and the range that holds so many percent of them, none of it below `least`."""
 
     members: Float[Tensor, "member *rest"]
     predicts: bool = False
+    least: float = -math.inf
 
     @property
     def mean(self) -> Float[Tensor, "*rest"]:
@@ -65,7 +67,7 @@ class Band:
 
             z = float(stdtrit(len(self.members) - 1, 0.5 + level / 200)) * (1 + 1 / len(self.members)) ** 0.5
         away = z * self.members.std(0)
-        return self.mean - away, self.mean + away
+        return (self.mean - away).clamp(min=self.least), self.mean + away
 
     def told(self, level: int | float = 80) -> str:
         """'1,200 (900 … 1,500)'."""

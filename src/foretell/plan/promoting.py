@@ -1,5 +1,6 @@
 """promotion: what a discount brings over the same days without it, during and after, and the margin from which it pays."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,8 @@ class Promotion:
     """The target with the promotion and without it, in its units; bands are over the members, paired: nets of the ensemble, or where items had
     promotions before, draws of these nets' word corrected by each item's own past ones (`level`: of all its steps alike).
 
-    `first` and `days` say which of the steps ahead are promoted, counted from 0; steps before that are no part of any number."""
+    `first` and `days` say which of the steps ahead are promoted, counted from 0; steps before that are no part of any number. `least` is 0
+    where the target has never been below it: then no band says that it will be."""
 
     promoted: Float[Tensor, "member series step"]
     bare: Float[Tensor, "member series step"]
@@ -39,13 +41,14 @@ class Promotion:
     target: str
     names: Names = NAMES
     notes: tuple[str, ...] = ()
+    least: float = -math.inf
 
     def lift(self, item: str | None = None) -> Band:
         """Extra units on the promoted days as a share of what the ensemble expects there without the promotion; 0.5 is half as much
         again. None: all items. NaN where nothing is expected to be sold without it."""
         at = slice(self.first, self.first + self.days)
         still = (self.bare / self.level[..., None]).mean(0) * self.level[..., None]  # what the level is uncertain by is no part of a lift
-        return Band(share_of(self._difference(item)[:, at].sum(1), self._of(still, item)[:, at].sum(1)))
+        return Band(share_of(self._difference(item)[:, at].sum(1), self._of(still, item)[:, at].sum(1)), least=self.least - 1)
 
     def during(self, item: str | None = None) -> Band:
         """Extra units on the promoted days."""
@@ -69,11 +72,11 @@ class Promotion:
 
     def with_it(self, item: str | None = None) -> Band:
         """The target at every step with the promotion."""
-        return Band(self._of(self.promoted, item))
+        return Band(self._of(self.promoted, item), least=self.least)
 
     def without(self, item: str | None = None) -> Band:
         """The counterfactual: the target at every step without it."""
-        return Band(self._of(self.bare, item))
+        return Band(self._of(self.bare, item), least=self.least)
 
     def break_even(self, item: str | None = None) -> Ratio:
         """The margin at full price, as a share of it, from which the promotion pays: discount × units sold on it / extra units in
@@ -199,6 +202,7 @@ def promotion(
     return Promotion(
         out[0], out[1], level, first - 1, days, discount, panel.series, times, name, panel.names,
         _notes(float(beyond), seen.members, horizon - first + 1 - days, past),
+        0.0 if bool((panel.channel(name).nan_to_num() >= 0).all()) else -math.inf,
     )  # fmt: skip
 
 
