@@ -1,7 +1,8 @@
 """Periods: how many steps each series takes to repeat itself, and how much of it does."""
 
+from functools import lru_cache
 from math import log
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from jaxtyping import Bool, Complex, Float, Int
@@ -55,6 +56,10 @@ class Wide(NamedTuple):
     span: Int[Tensor, " series"]
     limit: Int[Tensor, " series"]
 
+    def rows(self, at: Tensor) -> Self:
+        """Of these series."""
+        return self._replace(span=self.span[at], limit=self.limit[at])
+
 
 def _dominant(values: Float[Tensor, "series time"], count: int, longest: int | None) -> Periods:
     seen = values.isfinite()
@@ -78,13 +83,18 @@ def _search(
     wide: Wide,
     length: Int[Tensor, "series found"],
 ) -> Int[Tensor, "series found"]:
-    """Line after line until none is left; a period found again counts as none."""
+    """Line after line until none is left; a period found again counts as none. A series that has no line left is looked at no more."""
+    rows = torch.arange(len(length))
     for turn in range(length.shape[1]):
-        if not allowed.any():
+        left = allowed.any(1)
+        if not bool(left.all()):
+            power, allowed, echo, wide, rows = power[left], allowed[left], echo[left], wide.rows(left), rows[left]
+        if not len(rows):
             break
-        found = _next(power, allowed, echo, wide)
-        allowed = allowed & ~(_harmonics(found, power.shape[1], wide) | _lobe(power * allowed, wide))
-        length[:, turn] = torch.where((length[:, :turn] == found[:, None]).any(1), 1, found)
+        top = (power * allowed).argmax(1)
+        found = _next(power, top, echo, wide)
+        allowed = allowed & ~(_harmonics(found, power.shape[1], wide) | _lobe(top, power.shape[1], wide))
+        length[rows, turn] = torch.where((length[rows, :turn] == found[:, None]).any(1), 1, found)
     return length
 
 
@@ -96,39 +106,58 @@ def _first(length: Int[Tensor, "series found"], share: Float[Tensor, "series fou
     return Periods(torch.where(none, 1, length).gather(1, order), torch.where(none, 0.0, share).gather(1, order))
 
 
-def _lobe(power: Float[Tensor, "series frequency"], wide: Wide) -> Bool[Tensor, "series frequency"]:
+def _lobe(top: Int[Tensor, " series"], count: int, wide: Wide) -> Bool[Tensor, "series frequency"]:
     """The strongest line itself, whatever its fundamental was taken to be."""
-    top = power.argmax(1, keepdim=True)
-    return (torch.arange(power.shape[1]) - top).abs() <= (LOBE * wide.width / wide.span.clamp(min=1))[:, None]
+    return (torch.arange(count) - top[:, None]).abs() <= (LOBE * wide.width / wide.span.clamp(min=1))[:, None]
 
 
 def detrended(values: Float[Tensor, "series time"]) -> Float[Tensor, "series time"]:
     """The series less its straight line; 0, which adds to no cycle, where not observed."""
-    seen = values.isfinite()
+    seen = values.isfinite().to(values.dtype)
+    time = torch.arange(values.shape[1], dtype=values.dtype)
     n = seen.sum(1, keepdim=True).clamp(min=1)
-    time = torch.where(seen, torch.arange(values.shape[1], dtype=values.dtype), 0.0)
-    time = torch.where(seen, time - time.sum(1, keepdim=True) / n, 0.0)
-    x = torch.where(seen, values, 0.0)
-    x = torch.where(seen, x - x.sum(1, keepdim=True) / n, 0.0)
-    slope = (time * x).sum(1, keepdim=True) / time.square().sum(1, keepdim=True).clamp(min=1)
-    x = x - slope * time
-    flat = x.abs().amax(1, keepdim=True) <= 1e-9 * values.nan_to_num().abs().amax(1, keepdim=True)
-    return x.masked_fill(flat, 0.0)
+    x = values.nan_to_num(0.0, 0.0, 0.0)
+    largest = x.abs().amax(1, keepdim=True)
+    x = (x - x.sum(1, keepdim=True) / n) * seen
+    late = time - (seen @ time)[:, None] / n
+    slope = (x * late).sum(1, keepdim=True) / (seen * late.square()).sum(1, keepdim=True).clamp(min=1)
+    x = x.addcmul_(slope * late, seen, value=-1)
+    return x.masked_fill_(x.abs().amax(1, keepdim=True) <= 1e-9 * largest, 0.0)
 
 
 def spectrum(x: Float[Tensor, "series time"], span: Int[Tensor, " series"]) -> Float[Tensor, "series frequency"]:
     """Power under a Hann window over each series' own span; frequency f is f cycles per width of the panel."""
-    place = (torch.arange(x.shape[1], dtype=x.dtype) + 0.5) / span.clamp(min=1)[:, None]
+    each, which = span.unique(return_inverse=True)
+    place = (torch.arange(x.shape[1], dtype=x.dtype) + 0.5) / each.clamp(min=1)[:, None]
     window = torch.where(place < 1, torch.sin(torch.pi * place).square(), 0.0)
-    return _squared(torch.fft.rfft(x * window))
+    return _squared(torch.fft.rfft(x * window[which]))
 
 
 def correlation(x: Float[Tensor, "series time"], seen: Bool[Tensor, "series time"]) -> Float[Tensor, "series lag"]:
     """Autocorrelation at every lag, over the pairs of which both are observed."""
-    width = x.shape[1]
-    both = torch.fft.irfft(_squared(torch.fft.rfft(torch.stack([x, seen.to(x.dtype)]), 2 * width)), 2 * width)[..., :width]
-    mean: Tensor = both[0] / both[1].round().clamp(min=1)
+    mean = _echo(x) / _pairs(seen).clamp(min=1)
     return mean / torch.where(mean[:, :1] > 0, mean[:, :1], 1.0)
+
+
+def _pairs(seen: Bool[Tensor, "series time"]) -> Tensor:
+    """[series, lag]: how many pairs of steps so far apart were both observed."""
+    step = torch.arange(seen.shape[1])
+    often, last = seen.sum(1), torch.where(seen, step, -1).amax(1)
+    whole = bool((often == last + 1 - torch.where(seen, step, seen.shape[1]).amin(1)).all())  # no gaps inside
+    return (often[:, None] - step).clamp(min=0) if whole else _echo(seen.double()).round()
+
+
+def _echo(x: Float[Tensor, "series time"]) -> Float[Tensor, "series lag"]:
+    """Sums of the products of what lies so many steps apart, by a transform of a length that has small factors."""
+    size = _smooth(2 * x.shape[1])
+    return torch.fft.irfft(_squared(torch.fft.rfft(x, size)), size)[:, : x.shape[1]]
+
+
+@lru_cache
+def _smooth(least: int) -> int:
+    """The smallest product of twos, threes and fives from there on."""
+    products = (2**a * 3**b * 5**c for a in range(least.bit_length() + 1) for b in range(least.bit_length()) for c in range(least.bit_length()))
+    return min(size for size in products if size >= least)
 
 
 def _squared(wave: Complex[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
@@ -180,13 +209,12 @@ def _power_law(power: Float[Tensor, "series frequency"]) -> Float[Tensor, "serie
     return fit
 
 
-def _next(power: Float[Tensor, "series frequency"], allowed: Bool[Tensor, "series frequency"], echo: Float[Tensor, "series lag"], wide: Wide) -> Tensor:
-    """[series]: the fundamental of the strongest allowed line; 1 if there is none."""
-    line = _summit(power, (power * allowed).argmax(1))
+def _next(power: Float[Tensor, "series frequency"], top: Int[Tensor, " series"], echo: Float[Tensor, "series lag"], wide: Wide) -> Tensor:
+    """[series]: the fundamental of the line at these frequencies."""
+    line = _summit(power, top)
     short = echo.shape[1] / line
     times = _multiple(short, echo, wide.limit)
-    length = _placed(short * times, times * short.square() / wide.span.clamp(min=1) / 2, echo, wide.limit)
-    return torch.where(allowed.any(1), length, 1)
+    return _placed(short * times, times * short.square() / wide.span.clamp(min=1) / 2, echo, wide.limit)
 
 
 def _multiple(length: Float[Tensor, " series"], echo: Float[Tensor, "series lag"], limit: Int[Tensor, " series"]) -> Float[Tensor, " series"]:

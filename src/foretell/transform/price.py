@@ -9,11 +9,24 @@ from torch import Tensor
 from ..errors import DataError
 from ..panel import Panel, positions
 
+CELLS = 2**18  # values worked on at a time: what is made on the way stays in the cache
+
 
 def log_change(values: Float[Tensor, "series time"]) -> Float[Tensor, "series time"]:
     """log of each observed value over the last one before it; 0 at the first, NaN where nothing was observed."""
-    logs = values.log()
-    return logs - _held(logs)
+    change = torch.empty_like(values)
+    for part, out in zip(*(t.split(max(1, CELLS // max(1, values.shape[1]))) for t in (values, change)), strict=True):
+        logs = part.log()
+        torch.sub(logs[:, :1], logs[:, :1], out=out[:, :1])
+        torch.sub(logs[:, 1:], logs[:, :-1], out=out[:, 1:])
+        if bool(logs.sum().isfinite()):  # nothing is missing: one pass over the numbers tells
+            continue
+        seen = logs.isfinite()
+        begun = seen[:, 1:] & ~seen[:, :-1]
+        gaps = begun.sum(1) + seen[:, 0] > 1
+        out[:, 1:].masked_fill_(begun, 0.0)
+        out[gaps] = logs[gaps] - _held(logs[gaps])
+    return change
 
 
 def relative(values: Float[Tensor, "series time"]) -> Float[Tensor, "series time"]:
