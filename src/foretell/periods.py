@@ -1,5 +1,6 @@
 """Periods: how many steps each series takes to repeat itself, and how much of it does."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 from math import log
 from typing import NamedTuple, Self
@@ -150,13 +151,15 @@ def _pairs(seen: Bool[Tensor, "series time"]) -> Tensor:
 def _echo(x: Float[Tensor, "series time"]) -> Float[Tensor, "series lag"]:
     """Sums of the products of what lies so many steps apart, by a transform of a length that has small factors."""
     size = _smooth(2 * x.shape[1])
-    return torch.fft.irfft(_squared(torch.fft.rfft(x, size)), size)[:, : x.shape[1]]
+    sums: Tensor = torch.fft.irfft(_squared(torch.fft.rfft(x, size)), size)
+    return sums[:, : x.shape[1]]
 
 
 @lru_cache
 def _smooth(least: int) -> int:
     """The smallest product of twos, threes and fives from there on."""
-    products = (2**a * 3**b * 5**c for a in range(least.bit_length() + 1) for b in range(least.bit_length()) for c in range(least.bit_length()))
+    power = range(least.bit_length() + 1)
+    products: Iterator[int] = (2**a * 3**b * 5**c for a in power for b in power for c in power)
     return min(size for size in products if size >= least)
 
 
