@@ -22,7 +22,7 @@ NETS: dict[str, Net] = {
     "ridge": Ridge(),
     "seasonal ridge": SeasonalRidge(season=4, seasons=3, every=2),
     "lstm on ridge": StackedLSTM(hidden=(4,)),
-    "lstm alone": StackedLSTM(hidden=(4, 3), dropout=0.1, ridge=False, mask=True, centre="last"),
+    "lstm alone": StackedLSTM(hidden=(4, 3), dropout=0.1, ridge=False, mask=True, centre="last", recent=True),
     "lstm transformer": LSTMTransformer(hidden=4, heads=2, feedforward=6, ahead=4),
     "period kernel": PeriodKernel(kernels=3, filters=2, heads=2, size=2, dense=6, ahead=4),
     "graph lstm": GraphLSTM(neighbours=2, reach=4, chance=1.0, hidden=(4,), dropout=0.1, ahead=4),  # chance: finds edges in noise

@@ -137,10 +137,12 @@ def stacked_lstm(net: StackedLSTMNet, weights: dict[str, Tensor], past: Tensor, 
     front = x.new_zeros(len(x), -shape.context % net.segment, x.shape[2])
     x = torch.cat([front, x], 1)
     x = torch.stack([torch.cat(x[:, t : t + net.segment].unbind(1), -1) for t in range(0, x.shape[1], net.segment)], 1)
+    folds = x
     for layer in range(len(spec.hidden)):
         x = lstm(x, *(weights[f"layers.{layer}.{name}"] for name in ("weight", "recurrent", "bias")))
     told = torch.cat([x[:, -1], static, *future.unbind(1)], -1)
     if spec.ahead and shape.known:
+        told = torch.cat([told, folds[:, -1]], -1) if spec.recent else told
         told = torch.cat([x[:, -1], static, (told @ weights["reader.weight"].T + weights["reader.bias"]).clamp(min=0)], -1)
     out = (told @ weights["head.weight"].T + weights["head.bias"]).reshape(len(x), shape.horizon, shape.targets, shape.slots)
     return out if spec.ridge else out + level[:, None, :, None]

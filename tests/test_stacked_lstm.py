@@ -15,7 +15,7 @@ from foretell.nets.layers import Shape
 from foretell.nets.stacked_lstm import StackedLSTM, StackedLSTMNet, presets
 from foretell.nets.window import fold, level_of, window
 from foretell.noise import Noise, noise_keys
-from laws import slow
+from laws import refused, slow
 
 SHAPE = Shape(members=3, context=10, features=4, horizon=3, known=2, targets=2, levels=2, static=1)
 EXAMPLES = 5
@@ -26,6 +26,7 @@ SPECS = {
     "folded, padded, three layers": StackedLSTM(hidden=(6, 5, 4), segment=4, ahead=0, ridge=False),
     "one layer, last": StackedLSTM(hidden=(6,), centre="last", mask=True, ridge=False),
     "mean, mask, folded": StackedLSTM(hidden=(6, 5), centre="mean", mask=True, segment=5, ahead=7, ridge=False, l2=0.1, l2_on="both"),
+    "recent fold beside what is known": StackedLSTM(hidden=(6,), mask=True, segment=4, ahead=7, recent=True, ridge=False),
 }
 
 
@@ -385,3 +386,8 @@ def test_a_segment_longer_than_the_context_and_missing_streams_are_refused() -> 
         build(StackedLSTM(segment=11))
     with pytest.raises(TaskError, match="3 members but 2 random streams"):
         StackedLSTM().build(SHAPE, streams(0, 1))
+
+
+def test_a_recent_fold_that_nobody_reads_is_refused() -> None:
+    with refused(TaskError, "StackedLSTM: recent=True is what the `ahead` units see: with ahead=0 there are none"):
+        StackedLSTM(ahead=0, recent=True)

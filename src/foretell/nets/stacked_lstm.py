@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import torch
 from jaxtyping import Bool, Float
@@ -29,7 +29,8 @@ class StackedLSTM(Spec):
     that a layer hands from step to step; `l2` times the sum of the squared `l2_on` kernels is added to the loss.
 
     `segment` steps are folded into one recurrent step: 1 reads step by step, None chooses (see `fold`). The head also
-    reads the known channels of the whole horizon: straight (`ahead` 0), or through that many units that see the past too.
+    reads the known channels of the whole horizon: straight (`ahead` 0), or through that many units that see the past too. With `recent`
+    these units also see the last fold as it is, unsqueezed: where a forecast load or price ahead is to be set beside yesterday's.
     `centre` takes the targets' level out of the window and puts it back on the forecast. `mask` tells the net which values
     were observed. With `ridge`, fit starts from the closed-form ridge and the net learns what that misses.
     `in_phase` trains on the windows that end where the series ends in its season (a day-ahead forecast is made at one hour)
@@ -43,6 +44,7 @@ class StackedLSTM(Spec):
     l2_on: Literal["input", "recurrent", "both"] = "input"
     segment: int | None = Field(default=None, ge=1)
     ahead: int = Field(default=128, ge=0)
+    recent: bool = False
     centre: Centre = "last"
     mask: bool = False
     ridge: bool = True
@@ -64,6 +66,12 @@ class StackedLSTM(Spec):
         if isinstance(rates, list | tuple) and len(rates) != layers:
             raise ValueError(f"dropout must be one rate for all layers or one a layer: hidden has {layers} layers; got {rates!r}")
         return {**data, "hidden": hidden, "dropout": rates}
+
+    @model_validator(mode="after")
+    def _someone_reads(self) -> Self:
+        if self.recent and not self.ahead:
+            raise ValueError("recent=True is what the `ahead` units see: with ahead=0 there are none")
+        return self
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -94,7 +102,7 @@ class StackedLSTMNet(nn.Module):
         widths = (shape.features * (1 + spec.mask) * self.segment, *spec.hidden)
         self.layers = nn.ModuleList(LSTM(streams, a, b) for a, b in pairwise(widths))
         seen = widths[-1] + shape.static + shape.horizon * shape.known
-        self.reader = Linear(streams, seen, spec.ahead) if spec.ahead and shape.known else None
+        self.reader = Linear(streams, seen + spec.recent * widths[0], spec.ahead) if spec.ahead and shape.known else None
         read = widths[-1] + shape.static + spec.ahead if self.reader else seen
         self.head = Linear(streams, read, shape.horizon * shape.targets * shape.slots)
         if spec.ridge:
@@ -114,10 +122,12 @@ class StackedLSTMNet(nn.Module):
     ) -> Float[Tensor, "member example horizon target slot"]:
         """The forecast in scaled space; with `ridge`, what is to be added to the ridge's."""
         level = level_of(past, observed, self.shape.targets, self.spec.centre)
-        state = self.recur(window(past, observed, level, self.segment, mask=self.spec.mask), noise)
+        folds = window(past, observed, level, self.segment, mask=self.spec.mask)
+        state = self.recur(folds, noise)
         told = torch.cat([state, static, future.flatten(2)], -1)
         if self.reader is not None:
-            told = torch.cat([state, static, self.reader(told).relu()], -1)
+            seen = torch.cat([told, folds[:, :, -1]], -1) if self.spec.recent else told
+            told = torch.cat([state, static, self.reader(seen).relu()], -1)
         out: Tensor = self.head(told).view(*told.shape[:2], self.shape.horizon, self.shape.targets, self.shape.slots)
         # Where there is a ridge, the level is already in its forecast.
         return out if self.spec.ridge else out + level[:, :, None, :, None]
