@@ -38,6 +38,7 @@ class Case:
     bands: bool = True
     net: StackedLSTM = field(default_factory=StackedLSTM)
     averaged: bool = True  # whether several members are averaged too
+    settled: StackedLSTM | None = None  # options that were settled for this data on what comes before its test part
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,14 @@ def tetuan(path: Path, effort: Effort) -> list[Table]:
 
 def nord_pool(path: Path, effort: Effort) -> list[Table]:
     """Day-ahead price, EUR/MWh, hourly. The last 728 days are the test part; of what is before, the last eighth is the stop
-    part. Context 168, horizon 24, origins at midnight; asinh scale; grid load and wind forecasts and the calendar known ahead."""
+    part. Context 168, horizon 24, origins at midnight; asinh scale; grid load and wind forecasts and the calendar known ahead. The rows
+    with `recent` set tomorrow's load and wind beside the last day as it was, an option that was settled on the year before the test part."""
     panel = effort.panel(ft.read(path)).with_calendar("hour", "weekday", "weekend")
     known = ("Grid load forecast", "Wind power forecast", *ft.calendar_of(panel))
     task = Task(target="Price", known=known, context=168, horizon=24)
     training = effort.training(stop=STOP, calibrate=0, scale="asinh")
-    return compared(Case("nord_pool", "Nord Pool", panel, task, training, effort.test("728 days"), 24, plain("MAE")), effort)
+    case = Case("nord_pool", "Nord Pool", panel, task, training, effort.test("728 days"), 24, plain("MAE"), settled=StackedLSTM(recent=True))
+    return compared(case, effort)
 
 
 def household(path: Path, effort: Effort) -> list[Table]:
@@ -176,21 +179,25 @@ def plain(first: str) -> Callable[[ft.Backtest, str], Scores]:
 def compared(case: Case, effort: Effort, extra: Mapping[str, Fit] | None = None) -> list[Table]:
     """Simple methods, ridge, the default net by seeds, several members averaged; then how often the 80 % band held."""
     fit = partial(forecast.fit, task=case.task)
-    nets = {f"seed {s}": partial(fit, net=case.net, training=case.training.model_copy(update={"seed": s})) for s in range(effort.seeds)}
-    many = partial(fit, net=case.net, training=case.training, members=effort.members)
-    together = {f"{effort.members} members": many} if case.averaged else {}
+    groups: dict[str, dict[str, Fit]] = {}
+    for about, net in {"StackedLSTM": case.net, **({"StackedLSTM, recent": case.settled} if case.settled else {})}.items():
+        seeds = {s: case.training.model_copy(update={"seed": s}) for s in range(effort.seeds)}
+        groups[f"{about}, {effort.seeds} seed(s)"] = {f"{about}, seed {s}": partial(fit, net=net, training=one) for s, one in seeds.items()}
+        if case.averaged:
+            many = f"{about}, {effort.members} members"
+            groups[many] = {many: partial(fit, net=net, training=case.training, members=effort.members)}
     week = {"week naive": partial(fit, net=ft.SeasonalNaive(season=168), training=case.training)}
-    result = ft.backtest({**week, **(extra or {}), **nets, **together}, case.panel, task=case.task, test=case.test, step=case.step, watch=told)
-    tables = [scored(case, result, list(extra or {}), list(nets), list(together))]
+    nets = {name: one for group in groups.values() for name, one in group.items()}
+    result = ft.backtest({**week, **(extra or {}), **nets}, case.panel, task=case.task, test=case.test, step=case.step, watch=told)
+    tables = [scored(case, result, list(extra or {}), {name: list(group) for name, group in groups.items()})]
     return tables + ([banded(case, effort)] if case.bands else [])
 
 
-def scored(case: Case, result: ft.Backtest, extra: Sequence[str], nets: Sequence[str], together: Sequence[str]) -> Table:
+def scored(case: Case, result: ft.Backtest, extra: Sequence[str], nets: Mapping[str, list[str]]) -> Table:
     """A row a model; the seeds of the net are one row, mean and range."""
     scores = {model: case.score(result, model) for model in result.models}
     names = tuple(next(iter(scores.values())))
-    groups = {"day naive": ["seasonal_naive"], "week naive": ["week naive"], "ridge": ["ridge"], **{name: [name] for name in extra}}
-    groups |= {f"StackedLSTM, {len(nets)} seed(s)": list(nets), **{f"StackedLSTM, {name}": [name] for name in together}}
+    groups = {"day naive": ["seasonal_naive"], "week naive": ["week naive"], "ridge": ["ridge"], **{name: [name] for name in extra}, **nets}
     rows = []
     for heading, models in groups.items():
         cells = [ranged([scores[m][name] for m in models]) for name in names]
