@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -26,11 +27,12 @@ class Noise:
     def keep(self, shape: tuple[int, ...], rate: float) -> Float[Tensor, "member ..."]:
         """Mask [member, *shape] of 0 with probability `rate`, else 1/(1 − rate). `shape` must have the examples first:
         then a batch with fewer of them draws the same for those it has."""
-        own = _mixed(_mixed(self.keys + self.step) + next(self.calls))
-        number = torch.arange(math.prod(shape), dtype=torch.int32, device=own.device)
-        bits = _mixed((number * _signed(0x9E3779B9))[None] ^ own[:, None])
-        kept = bits >= int(rate * 2**32) - 2**31
-        return kept.to(self.dtype).mul_(1 / (1 - rate)).view(len(own), *shape)
+        own = _mixed(_mixed(_plain(self.keys) + self.step) + next(self.calls))
+        number = _plain(torch.arange(math.prod(shape), dtype=torch.int32, device=self.keys.device))
+        number *= _signed(0x9E3779B9)
+        kept = torch.as_tensor(_mixed(number ^ own[:, None]) >= int(rate * 2**32) - 2**31)
+        scale = torch.tensor(1 / (1 - rate), dtype=self.dtype, device=kept.device)
+        return (kept.view(torch.int8) * scale).view(len(kept), *shape)  # bytes multiply faster than truth values turn into numbers
 
 
 def streams(seed: int, names: Sequence[str]) -> list[Generator]:
@@ -48,12 +50,19 @@ def key(*parts: object) -> int:
     return int.from_bytes(hashlib.blake2b("\0".join(str(p) for p in parts).encode(), digest_size=8).digest())
 
 
-def _mixed(bits: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
-    """int32 → int32, one to one, every bit out depending on every bit in. The masks make torch's signed shifts plain ones."""
-    bits = (bits ^ ((bits >> 16) & 0xFFFF)).mul_(_signed(0x85EBCA6B))
+def _mixed(bits: Any) -> Any:
+    """int32 → int32, one to one, in place, every bit out depending on every bit in. The masks make signed shifts plain ones."""
+    bits ^= (bits >> 16) & 0xFFFF
+    bits *= _signed(0x85EBCA6B)
     bits ^= (bits >> 13) & 0x7FFFF
     bits *= _signed(0xC2B2AE35)
-    return bits.bitwise_xor_((bits >> 16) & 0xFFFF)
+    bits ^= (bits >> 16) & 0xFFFF
+    return bits
+
+
+def _plain(bits: Int[Tensor, "..."]) -> Any:
+    """The same memory as NumPy sees it, whose integer arithmetic costs a third of torch's; on a card the tensor itself."""
+    return bits.numpy() if bits.device.type == "cpu" else bits
 
 
 def _signed(bits: int) -> int:

@@ -39,14 +39,14 @@ class Data(Protocol):
 
 
 class _Net(nn.Module):
-    """A net and its penalty in one call, so that both see the weights bound to it."""
+    """A net that is bound to other weights while some work is done with it: binding costs as much as a small step."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net: Any = net
 
-    def forward(self, batch: Batch, noise: Noise | None) -> tuple[Tensor, Tensor]:
-        return self.net(batch.past, batch.observed, batch.future, batch.static, noise), self.net.penalty()
+    def forward(self, work: Callable[[], Any]) -> Any:
+        return work()
 
 
 class _Job(NamedTuple):
@@ -133,7 +133,8 @@ def _epoch(job: _Job, run: Run) -> Run:
     while len(rows := (steps > done).nonzero().flatten()):
         until = int(steps[rows].sort().values[(len(rows) - 1) // 2])
         pack, part = _bind(job, weights, rows), optim.rows_of(state, rows)
-        part, found, pieces = _stretch(job, pack, part, steps=range(done, until), epoch=len(run.seconds), pieces=pieces)
+        work = partial(_stretch, job, pack, part, steps=range(done, until), epoch=len(run.seconds), pieces=pieces)
+        part, found, pieces = functional_call(job.net, pack.bound, (work,))
         weights[rows.to(job.course.device)] = pack.weights
         optim.put_rows(state, rows, part)
         state.step[rows] = part.step
@@ -178,9 +179,8 @@ def _summed(job: _Job, pack: _Pack, batch: Batch, noise: Noise, pieces: int) -> 
     slope, error = torch.zeros((), device=job.course.device), torch.zeros((), device=job.course.device)
     parts = _cut(batch, pieces, job.course.device)
     for part in parts:
-        output, penalty = functional_call(job.net, pack.bound, (part, noise))
-        errors = _errors(job, pack, output, part, weight)
-        loss = (errors + penalty / len(parts)).sum()
+        errors = _errors(job, pack.rows, part, noise, weight)
+        loss = (errors + job.net.net.penalty() / len(parts)).sum()
         found = torch.autograd.grad(loss, list(pack.leaves.values()), allow_unused=True, materialize_grads=True)
         flat = torch.cat([g.flatten(1) for g in found], 1)
         slope = flat if len(parts) == 1 else slope + flat
@@ -193,19 +193,26 @@ def _stop_loss(job: _Job, weights: Tensor, alive: Tensor, pieces: int) -> Float[
     """Loss of the stop part without noise; −inf where a member has none, NaN where it was not asked."""
     rows = alive.nonzero().flatten()
     pack = _bind(job, weights, rows)
-    sums = torch.zeros(len(rows), 2, dtype=torch.float64, device=job.course.device)
-    for batch in job.data.stop_batches(rows):
-        for part in _cut(batch, pieces, job.course.device):
-            output, _ = functional_call(job.net, pack.bound, (part, None))
-            weight = observed(part.seen)
-            sums += torch.stack([_errors(job, pack, output, part, None) * weight, weight], 1)
+    sums = functional_call(job.net, pack.bound, (partial(_stopped, job, rows, pieces),))
     loss = torch.full(alive.shape, torch.nan, dtype=torch.float64)
     loss[rows] = torch.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1], -math.inf).cpu()
     return loss
 
 
-def _errors(job: _Job, pack: _Pack, output: Tensor, part: Batch, count: Tensor | None) -> Float[Tensor, " row"]:
-    goals = job.goals.rows(pack.rows) if job.goals else None
+def _stopped(job: _Job, rows: Tensor, pieces: int) -> Float[Tensor, "row 2"]:
+    """Sums of loss × observed goals of the stop part, and of its observed goals."""
+    sums = torch.zeros(len(rows), 2, dtype=torch.float64, device=job.course.device)
+    for batch in job.data.stop_batches(rows):
+        for part in _cut(batch, pieces, job.course.device):
+            weight = observed(part.seen)
+            sums += torch.stack([_errors(job, rows, part, None, None) * weight, weight], 1)
+    return sums
+
+
+def _errors(job: _Job, rows: Tensor, part: Batch, noise: Noise | None, count: Tensor | None) -> Float[Tensor, " row"]:
+    """Loss of what the net, bound to these members' weights, says of a batch."""
+    output = job.net.net(part.past, part.observed, part.future, part.static, noise)
+    goals = job.goals.rows(rows) if job.goals else None
     return total(output, part.goal, part.seen, levels=job.levels, kind=job.course.training.loss, count=count, goals=goals)
 
 

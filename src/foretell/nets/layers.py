@@ -105,7 +105,7 @@ class Linear(nn.Module):
     def forward(self, x: Float[Tensor, "member *axes feature"]) -> Float[Tensor, "member *axes output"]:
         """[member, ..., feature] -> [member, ..., output]."""
         if len(self.weight) == 1:
-            return F.linear(x[0], self.weight[0], self.bias[0])[None]
+            return F.linear(x.squeeze(0), self.weight.squeeze(0), self.bias.squeeze(0))[None]
         rows = x.reshape(len(x), -1, x.shape[-1])
         return torch.baddbmm(self.bias[:, None], rows, self.weight.mT).view(*x.shape[:-1], -1)
 
@@ -123,7 +123,7 @@ class LayerNorm(nn.Module):
         """The shape stays."""
         width = x.shape[-1:]
         if len(self.weight) == 1:
-            return F.layer_norm(x[0], width, self.weight[0], self.bias[0], self.epsilon)[None]
+            return F.layer_norm(x.squeeze(0), width, self.weight.squeeze(0), self.bias.squeeze(0), self.epsilon)[None]
         wide = (len(x), *(1 for _ in x.shape[1:-1]), *width)
         return torch.addcmul(self.bias.view(wide), F.layer_norm(x, width, eps=self.epsilon), self.weight.view(wide))
 
@@ -219,9 +219,9 @@ def fused_lstm(
 ) -> Float[Tensor, "member example time hidden"]:
     """torch's own LSTM kernel, for one member."""
     zero = x.new_zeros(1, x.shape[1], recurrent.shape[-1])
-    weights = [weight[0], recurrent[0], bias[0], torch.zeros_like(bias[0])]
+    own = [one.squeeze(0) for one in (weight, recurrent, bias)]  # [0] would cost a copy in backward
     train = torch.is_grad_enabled()  # the kernels keep what backward needs only when told to train
-    out: Tensor = torch.lstm(x[0], [zero, zero], weights, True, 1, 0.0, train, False, True)[0]
+    out: Tensor = torch.lstm(x.squeeze(0), [zero, zero], [*own, torch.zeros_like(own[-1])], True, 1, 0.0, train, False, True)[0]
     return out[None]
 
 
