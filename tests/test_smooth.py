@@ -6,6 +6,7 @@ import torch
 from statsmodels.nonparametric.smoothers_lowess import lowess
 from torch import Tensor
 
+import naive_smooth as naive
 from foretell.smooth import continued, end_line, loess
 
 
@@ -47,6 +48,29 @@ def test_a_gap_takes_the_line_of_its_neighbours() -> None:
     assert torch.allclose(loess(values, 0.3)[0], whole[0]) and torch.allclose(loess(values, 0.3, rounds=2)[1, 1:], whole[0, 1:])
     blank = loess(torch.full((2, 5), torch.nan))
     assert blank.isnan().all() and loess(torch.zeros(2, 0)).shape == (2, 0)
+
+
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_one_panel_of_many_lengths_is_the_loop_series_by_series(rounds: int) -> None:
+    values = wandering(16, 170)
+    draw = np.random.default_rng(1)
+    for one, (late, early) in enumerate(zip(draw.integers(0, 100, 16), draw.integers(0, 40, 16), strict=True)):
+        values[one, : late * (one % 3 > 0)], values[one, 170 - early * (one % 4 > 0) :] = torch.nan, torch.nan
+    values[::2][torch.from_numpy(draw.random((8, 170)) < 0.3)] = torch.nan
+    values[4, 60:120], values[5, 40:] = torch.nan, torch.nan  # a gap wider than any window, and a short one
+    values[6], values[7, 1:], values[8, 2:], values[9, 90] = torch.nan, torch.nan, torch.nan, torch.inf
+    assert len({int(n) for n in values.isfinite().sum(1)}) >= 12
+    found = loess(values, 0.2, rounds=rounds)
+    assert np.allclose(found, naive.loess(values.numpy(), 0.2, rounds), atol=1e-9, equal_nan=True)
+
+
+def test_sales_that_are_mostly_none_are_statsmodels_too() -> None:
+    """The median residual becomes 0, and the least rounding of the others would then decide what counts."""
+    values = torch.from_numpy(np.random.default_rng(3).poisson(0.13, (6, 600)).astype(np.float64))
+    found = loess(values, rounds=3)
+    for one, line in zip(values.numpy(), found.numpy(), strict=True):
+        expected = lowess(one, np.arange(600), frac=0.1, it=3, delta=0, return_sorted=False)
+        assert np.abs(line - expected).max() < 1e-9
 
 
 def test_the_causal_end_is_loess_of_what_lies_before() -> None:
