@@ -15,6 +15,7 @@ from foretell import TaskError
 from foretell.attribution.effects import dependence
 from foretell.attribution.types import Curve
 from foretell.cli import main
+from foretell.dossier import dossier
 from foretell.explanation import components, explain
 from foretell.portraits import KINDS, ceiling, largest, moments, named, portrait
 from foretell.words import words
@@ -168,3 +169,12 @@ def test_wrong_pictures_get_a_sentence() -> None:
     with pytest.raises(ft.TaskError, match='no picture "part" of an explanation: did you mean "parts"'):
         portrait(why, "part")
     assert TASK.horizon == why.prediction.shape[1]
+
+
+def test_the_page_of_a_series_that_began_late_asks_for_no_window_before_it(tmp_path: Path) -> None:
+    panel = rich(steps=400)
+    late = replace(panel, values=panel.values.clone())
+    late.values[0, :300, 0] = torch.nan
+    model = fitted("ridge", panel)
+    made = dossier(tmp_path / "why.html", explain(model, late.pick("a")), model, late)
+    assert made.read_text(encoding="utf-8").count("<section") > 3

@@ -193,11 +193,14 @@ def _every(asked: Asked, why: Attribution) -> Attribution:
 
 
 def _origins(model: Forecaster, panel: Panel, why: Attribution) -> list[int]:
-    """Clock steps at the same place in the season as the window's own, the latest that the data hold."""
+    """Clock steps at the same place in the season as the window's own, the latest that the data hold; a series that begins late, or was not
+    observed for long, has none where half a context is missing."""
     f, _ = model.function(panel, why.labels.times["past"][0, -1])
     last, season = int(f.origin[0]), max(1, panel.clock.season)
     first = int(panel.start.max()) + model.context
-    steps = range(last, first, -season)
+    seen = torch.stack([panel.channel(name)[0].isfinite() for name in model.roles.target]).all(0).cumsum(0)
+    row = torch.arange(last, first, -season) - int(panel.start[0])
+    steps = (row + int(panel.start[0]))[2 * (seen[row] - seen[row - model.context]) >= model.context].tolist()
     return list(steps[: WINDOWS * max(1, len(steps) // WINDOWS) : max(1, len(steps) // WINDOWS)][:WINDOWS])
 
 
