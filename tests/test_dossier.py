@@ -176,5 +176,5 @@ def test_the_page_of_a_series_that_began_late_asks_for_no_window_before_it(tmp_p
     late = replace(panel, values=panel.values.clone())
     late.values[0, :300, 0] = torch.nan
     model = fitted("ridge", panel)
-    made = dossier(tmp_path / "why.html", explain(model, late.pick("a")), model, late)
+    made = dossier(tmp_path / "why.html", explain(model, late.pick("a"), origin=390), model, late)
     assert made.read_text(encoding="utf-8").count("<section") > 3
