@@ -15,7 +15,7 @@ from foretell import TaskError
 from foretell.attribution.effects import dependence
 from foretell.attribution.types import Curve
 from foretell.cli import main
-from foretell.dossier import dossier
+from foretell.dossier import dossier, headline
 from foretell.explanation import components, explain
 from foretell.portraits import KINDS, ceiling, largest, moments, named, portrait
 from foretell.words import words
@@ -178,3 +178,9 @@ def test_the_page_of_a_series_that_began_late_asks_for_no_window_before_it(tmp_p
     model = fitted("ridge", panel)
     made = dossier(tmp_path / "why.html", explain(model, late.pick("a"), origin=390), model, late)
     assert made.read_text(encoding="utf-8").count("<section") > 3
+
+
+def test_the_sum_of_all_steps_is_told_as_one() -> None:
+    panel = rich()
+    told = headline(explain(fitted("ridge", panel), panel, origin=130, of="total"), words("en"))[0]
+    assert " … " in told and ", all steps together: " in told

@@ -99,8 +99,16 @@ def _sentence(why: Attribution, example: int, output: int, say: Words) -> str:
     rest = sum(v for _, v in parts[4:])
     told += f", {say['why_else']} {_signed(rest, digits)}" if parts[4:] else ""
     when = "" if why.labels.ahead is None else moments(why.labels.ahead[example : example + 1])[output]
+    if _total(why):
+        last = moments(why.labels.times["future"][example : example + 1])[-1]
+        when = say["why_whole"].format(first=when, last=last)
     facts = {"target": why.labels.target, "when": when, "value": number(float(why.prediction[example, output]), digits)}
     return say["why_head"].format(**facts, base=number(float(why.base[example, output]), digits), parts=told)
+
+
+def _total(why: Attribution) -> bool:
+    """Whether the steps of the horizon are explained together."""
+    return why.labels.outputs == ("total",) and "future" in why.labels.times
 
 
 def _signed(value: float, digits: int) -> str:
@@ -108,7 +116,10 @@ def _signed(value: float, digits: int) -> str:
 
 
 def _top(why: Attribution, say: Words) -> str:
-    facts = [(number(float(why.prediction.max())), say["why_highest"]), (number(float(why.residual.abs().max())), say["why_residual_tile"])]
+    facts = [
+        (number(float(why.prediction.max())), say["why_sum" if _total(why) else "why_highest"]),
+        (number(float(why.residual.abs().max())), say["why_residual_tile"]),
+    ]
     facts.append((why.method.replace("_", " "), say["why_method"]))
     if "agreement" in why.facts:
         facts.append((f"{why.facts['agreement']:.2f}", say["why_agreement_tile"]))
