@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, TextIO
 from .errors import TaskError
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
+# A training step makes and frees the same megabytes again and again: glibc is told to keep them instead of handing them back to the system.
+KEPT = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 
 
 class Answer(NamedTuple):
@@ -46,7 +48,7 @@ def run(module: str, arguments: Sequence[str], jobs: Sequence[str], processes: i
 def _lane(command: Sequence[str], waiting: list[str], answers: "Queue[Answer]", alive: list[subprocess.Popen[str]]) -> None:
     """One process at a time, from job to job. It imports what this process imports."""
     worker: subprocess.Popen[str] | None = None
-    around = {**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    around = {**KEPT, **os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with tempfile.TemporaryFile("w+") as cries:
         while waiting:
             try:
