@@ -29,6 +29,7 @@ PRICES = ("price_change", "price_relative")
 LAGS = (1, 2, 3, 4, 5, 6, 7, 8, 13, 14, 15, 20, 21, 22, 27, 28, 29, 42, 56, 364)
 TREES = Boosting(objective="tweedie", lags=LAGS, means=(7, 14, 28, 56, 182), history=400)
 TOGETHER = PeriodKernel(kernels=8, filters=8, size=8, dense=32, ahead=32, own_head=True)
+KEPT = " Rows were measured one after another or side by side and kept; their seconds are those of a machine as busy as it was then."
 LONG = {"batch": 512, "epochs": 20, "patience": 4}  # of one net for all: a hundred thousand windows an epoch
 Fit = Callable[[Panel], ft.Forecaster]
 
@@ -61,7 +62,8 @@ def main() -> None:
 def run(name: str, asked: argparse.Namespace) -> None:
     """One source's page; if the files are not there, the page says so and an older result stays."""
     made = {"m5": m5, "online_retail": online_retail}[name]
-    sheet = page(f"demand-{name.replace('_', '-')}", f"How accurate: {name.replace('_', ' ')}, 28 days ahead", made.__doc__ or "")
+    about = (made.__doc__ or "") + (KEPT if asked.folder else "")
+    sheet = page(f"demand-{name.replace('_', '-')}", f"How accurate: {name.replace('_', ' ')}, 28 days ahead", about)
     source = made()
     if source is None:
         sheet.publish([], quick=True, missing=["the files are not in FORETELL_DATA (default ../shared/data)"])
