@@ -49,6 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", help="sources, with commas between: m5,online_retail", default="m5,online_retail")
     parser.add_argument("--rows", help="models, with semicolons between; left out: all but those that take hours", default="")
+    parser.add_argument("--publish", action="store_true", help="write the page although it has only the rows asked for")
     parser.add_argument("--seeds", type=int, default=3, help="of rows that draw random numbers")
     parser.add_argument("--slow", action="store_true", help="the notebook's configuration too: hours")
     parser.add_argument("--earlier", type=int, default=0, help="judge on the blocks so many blocks before the last: where choices are made")
@@ -68,7 +69,8 @@ def run(name: str, asked: argparse.Namespace) -> None:
     if source is None:
         sheet.publish([], quick=True, missing=["the files are not in FORETELL_DATA (default ../shared/data)"])
         return
-    sheet.publish([compared(source, asked)], quick=asked.quick or bool(asked.rows) or bool(asked.earlier))
+    some = bool(asked.rows) and not asked.publish
+    sheet.publish([compared(source, asked)], quick=asked.quick or some or bool(asked.earlier))
 
 
 def m5() -> Source | None:
