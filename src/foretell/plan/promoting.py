@@ -17,7 +17,7 @@ from .ahead import ahead, checked_controls, usual, with_ahead, written
 from .bounds import outside, seen_range
 from .plans import Band, Ratio, share_of
 from .record import Record, record
-from .surface import surface
+from .surface import Surface, surface
 
 ALL = "(all)"
 
@@ -184,13 +184,9 @@ def promotion(
         raise TaskError(f"a promotion of {days} steps from step {first} on does not fit into the model's horizon of {horizon} steps")
     told = written(model, _usual_price(model, panel, channel, price, origin), [channel], origin)
     bare = ahead(told.panel, channel, told.origin, horizon) if price else torch.zeros(len(panel), horizon, dtype=panel.values.dtype)
-    lowered = bare.clone()
     at = slice(first - 1, first - 1 + days)
-    lowered[:, at] = bare[:, at] * (1 - discount) if price else discount
     seen = surface(model, told.panel, [channel], origin=told.origin, target=target)
-    plans = torch.zeros(2, horizon, len(seen.columns), dtype=torch.float64)
-    for line, values in zip(plans, (lowered, bare), strict=True):
-        line[:, seen.column[:, 0]] = values.double().T
+    plans = _plans(seen, bare, bare[:, at] * (1 - discount) if price else discount, at)
     with torch.no_grad():
         out = seen.outcome(plans).double()
     name = seen.function.targets[seen.target]
@@ -204,6 +200,15 @@ def promotion(
         _notes(float(beyond), seen.members, horizon - first + 1 - days, past),
         0.0 if bool((panel.channel(name).nan_to_num() >= 0).all()) else -math.inf,
     )  # fmt: skip
+
+
+def _plans(seen: Surface, bare: Float[Tensor, "series step"], promoted: Float[Tensor, "series day"] | float, at: slice) -> Float[Tensor, "plan step column"]:
+    """The channel's path with the promotion, and without it, in the columns of the surface."""
+    lowered = bare.clone()
+    lowered[:, at] = promoted
+    plans = torch.zeros(2, bare.shape[1], len(seen.columns), dtype=torch.float64)
+    plans[:, :, seen.column[:, 0]] = torch.stack([lowered, bare]).double().mT
+    return plans
 
 
 def _usual_price(model: Forecaster, panel: Panel, channel: str, price: bool, origin: When | None) -> Panel:
